@@ -1,0 +1,1 @@
+"""What runs on top: the command line."""

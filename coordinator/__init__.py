@@ -1,0 +1,1 @@
+"""What regions agree: market, settlement and the ledger."""

@@ -1,0 +1,1 @@
+"""The market: offers, clearing, exact coupling across regions, and its integer certificate."""

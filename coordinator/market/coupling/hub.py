@@ -1,0 +1,347 @@
+"""The hub in the coupling: solves the public problem of each round from what was published.
+
+Any node may be the hub, since everything it announces is checked: by the regions' certificates, by the public
+tie and gap check of `settle`, and by the price rule. It knows no grid but the interconnection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse as sp
+
+from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
+from coordinator.market.certificate import CertificateError, gap_micro_per_h
+from coordinator.market.clearing import rounded_balanced
+from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
+from coordinator.market.coupling.public import TIE, ActiveFlowgate, PublicNetwork
+from coordinator.market.coupling.wire import ProtocolError, bitmap, from_fine, from_runs, integers, to_fine
+from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, to_fixed
+from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
+from coordinator.market.offers import MarketRules
+from protos.gridaccord.v1 import coupling_pb2 as pb
+from topology.arrays import IntArray
+from topology.dc import W_PER_MW
+
+_UNKNOWN = -(1 << 62)
+
+
+@dataclass
+class _Published:
+    """What one region has published for the interval: steps in the order of publication, and its latest sums."""
+
+    bus: list[IntArray] = field(default_factory=list)
+    price: list[IntArray] = field(default_factory=list)
+    width: list[IntArray] = field(default_factory=list)
+    component: list[IntArray] = field(default_factory=list)
+    base_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    loading_fine: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        return sum(len(part) for part in self.bus)
+
+
+class _FactorCache:
+    """Factors that a region has published, by flowgate and bus pseudonym, in 2**-40."""
+
+    def __init__(self) -> None:
+        self._values = np.full((0, 0), _UNKNOWN, dtype=np.int64)
+
+    def store(self, region: int, block: pb.FactorBlock, gate_count: int) -> None:
+        gates, buses = integers(block.gate), integers(block.bus)
+        if len(block.factor) != len(gates) * len(buses) or (len(gates) and gates.max() >= gate_count):
+            raise ProtocolError(region, "a factor block has the wrong shape or an unknown flowgate")
+        rows, columns = self._values.shape
+        if len(buses) and (gate_count > rows or buses.max() >= columns):
+            grown = np.full((gate_count, max(columns, int(buses.max()) + 1)), _UNKNOWN, dtype=np.int64)
+            grown[:rows, :columns] = self._values
+            self._values = grown
+        self._values[np.ix_(gates, buses)] = integers(block.factor).reshape(len(gates), len(buses))
+
+    def get(self, region: int, gate_count: int, buses: IntArray) -> IntArray:
+        if gate_count == 0 or not buses.size:
+            return np.zeros((gate_count, len(buses)), dtype=np.int64)
+        rows, columns = self._values.shape
+        factors = self._values[:gate_count, buses] if buses.max() < columns and gate_count <= rows else None
+        if factors is None or (factors == _UNKNOWN).any():
+            raise ProtocolError(region, "a published step lacks a factor on an active flowgate; publish it")
+        return factors
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What all regions accepted: the objective and the certified gap in micro-units per hour, in public integers."""
+
+    objective_micro_per_h: int
+    gap_micro_per_h: int
+    published_steps: int
+
+
+class Hub:
+    """One coupling after another over the same interconnection; flowgates and factors are kept between them."""
+
+    def __init__(self, public: PublicNetwork, rules: MarketRules, asset: str = "EUR") -> None:
+        self._public = public
+        self._rules = rules
+        self._scope = pb.Scope(carrier="electricity", asset=asset, topology_id=public.topology_id)
+        self.gates: list[ActiveFlowgate] = []
+        self._cache = [_FactorCache() for _ in range(public.interconnection.region_count)]
+
+    def _regions(self) -> range:
+        return range(self._public.interconnection.region_count)
+
+    def start(self, interval: pb.Interval, commitments: Sequence[bytes]) -> None:
+        """Gate closure: take everybody's commitment before any submission."""
+        self._interval = interval
+        parsed = [pb.OfferCommitment.FromString(data).intervals[0] for data in commitments]
+        self._roots = [(message.offers_root, message.offers_size) for message in parsed]
+        self._published = [_Published() for _ in parsed]
+        self._round = 0
+        self._seed = hashlib.sha256(self._public.topology_id + interval.SerializeToString(deterministic=True)).digest()
+
+    def clear(self, submissions: Sequence[bytes]) -> bytes:
+        """Solve the round's public problem and announce prices and acceptances."""
+        self._round += 1
+        for region, data in enumerate(submissions):
+            self._take(region, pb.Submission.FromString(data).intervals[0])
+        program = self._program()
+        self._program_now = program
+        optimum = solve_flowgates(program, self._seed)
+        self._result = self._announce(program, optimum)
+        return pb.CouplingResult(scope=self._scope, intervals=[self._result]).SerializeToString(deterministic=True)
+
+    def _take(self, region: int, message: pb.IntervalSubmission) -> None:
+        """Check a submission against its commitment and keep it."""
+        count = len(message.bus)
+        if message.round != self._round or not len(message.price_micro_per_mwh) == len(message.width_w) == count:
+            raise ProtocolError(region, f"the submission is not for round {self._round}, or its lists differ in length")
+        if len(message.gate_loading_fine) != len(self.gates) or len(message.base_w) != self._public.component_count:
+            raise ProtocolError(region, "the submission does not cover the active flowgates and components")
+        self._check_opening(region, message)
+        for block in message.factors:
+            self._cache[region].store(region, block, len(self.gates))
+        kept = self._published[region]
+        kept.bus.append(integers(message.bus))
+        kept.price.append(integers(message.price_micro_per_mwh))
+        kept.width.append(integers(message.width_w))
+        component = integers(message.component) if message.component else np.zeros(count, dtype=np.int64)
+        kept.component.append(component)
+        kept.base_w = integers(message.base_w)
+        kept.loading_fine = integers(message.gate_loading_fine)
+
+    def _check_opening(self, region: int, message: pb.IntervalSubmission) -> None:
+        root, size = self._roots[region]
+        columns = (message.bus, message.price_micro_per_mwh, message.width_w)
+        contents = np.stack([integers(column) for column in columns], axis=1).astype(">i8").tobytes()
+        try:
+            leaves = from_runs(message.leaf, size).tolist()
+            if len(leaves) != len(message.bus):
+                raise ProtocolError(region, "the published leaves and steps differ in number")
+            salts = revealed_salts(leaves, size, list(message.salt_seed))
+            hashes = {leaf: leaf_hash(salts[leaf] + contents[24 * i : 24 * i + 24]) for i, leaf in enumerate(leaves)}
+            verify_opening(root, size, hashes, list(message.proof))
+        except (OpeningError, ValueError) as error:
+            raise ProtocolError(region, f"published steps do not open against the offers root: {error}") from error
+
+    def _program(self) -> FlowgateProgram:
+        """The public problem: published steps of all regions, then links."""
+        public, interconnection, gates = self._public, self._public.interconnection, self.gates
+        self._buses = [_joined(kept.bus) for kept in self._published]
+        prices = np.concatenate([_joined(kept.price) for kept in self._published])
+        self._widths = np.concatenate([_joined(kept.width) for kept in self._published])
+        self._components = np.concatenate([_joined(kept.component) for kept in self._published])
+        factors = [self._cache[k].get(k, len(gates), self._buses[k]) for k in self._regions()]
+        self._factors = np.hstack([*factors, self._link_factors()])
+        links = len(interconnection.link_ids)
+        self._base_w: IntArray = np.stack([kept.base_w for kept in self._published]).sum(axis=0)
+        loading = np.stack([kept.loading_fine for kept in self._published]).sum(axis=0)
+        self._loading_fine = loading + integers(gate.base_fine for gate in gates)
+        self._prices = np.concatenate([prices, np.zeros(links, dtype=np.int64)])
+        self._lower = np.concatenate([np.zeros_like(self._widths), interconnection.link_min_w])
+        self._upper = np.concatenate([self._widths, interconnection.link_max_w])
+        return FlowgateProgram(
+            price_micro_per_mwh=self._prices.astype(np.float64),
+            lower_w=self._lower.astype(np.float64),
+            upper_w=self._upper.astype(np.float64),
+            balance=self._balance(),
+            factors=from_fixed(self._factors, FACTOR_BITS),
+            base_w=self._base_w.astype(np.float64),
+            gate_base_w=from_fine(self._loading_fine),
+            gate_min_w=np.array([gate.flow_min_w for gate in gates], dtype=np.float64),
+            gate_max_w=np.array([gate.flow_max_w for gate in gates], dtype=np.float64),
+            row_names=[f"balance/{c}" for c in range(public.component_count)] + [gate.name for gate in gates],
+            line_violation_micro_per_mwh=self._rules.line_violation_micro_per_mwh,
+        )
+
+    def _link_factors(self) -> IntArray:
+        """A link delivers at one end what it draws at the other."""
+        factors = np.zeros((len(self.gates), len(self._public.interconnection.link_ids)), dtype=np.int64)
+        for end in self._public.link_ends:
+            bus = np.array([end.bus], dtype=np.int64)
+            factors[:, end.link] += end.sign * self._cache[end.region].get(end.region, len(self.gates), bus)[:, 0]
+        return factors
+
+    def _balance(self) -> sp.csr_matrix:
+        ends = self._public.link_ends
+        steps = len(self._components)
+        columns = np.concatenate([np.arange(steps), [steps + end.link for end in ends]])
+        rows = np.concatenate([self._components, [end.component for end in ends]])
+        values = np.concatenate([np.ones(steps), [float(end.sign) for end in ends]])
+        shape = (self._public.component_count, steps + len(self._public.interconnection.link_ids))
+        return sp.csr_matrix((values, (rows.astype(np.int64), columns.astype(np.int64))), shape=shape)
+
+    def _announce(self, program: FlowgateProgram, optimum: Optimum) -> pb.IntervalResult:
+        steps = len(self._widths)
+        imbalance = np.rint(optimum.imbalance_w).astype(np.int64)
+        link_w = np.clip(np.rint(optimum.quantity_w[steps:]).astype(np.int64), self._lower[steps:], self._upper[steps:])
+        target = imbalance - self._base_w
+        for end in self._public.link_ends:
+            target[end.component] -= end.sign * link_w[end.link]
+        accepted = rounded_balanced(
+            optimum.quantity_w[:steps], self._lower[:steps], self._widths, self._components, target
+        )
+        witness = np.clip(to_fine(optimum.witness_w), self._lower << 10, self._upper << 10)
+        shadow = to_fixed(optimum.shadow_price, PRICE_BITS)
+        violation = np.rint(np.abs(optimum.violation_w)).astype(np.int64)
+        self._energy, self._shadow = to_fixed(optimum.energy_price, PRICE_BITS), shadow
+        self._violation = violation
+        priced, violated = np.flatnonzero(shadow), np.flatnonzero(violation)
+        return pb.IntervalResult(
+            interval=self._interval,
+            round=self._round,
+            energy_price=self._energy.tolist(),
+            priced_gate=priced.tolist(),
+            shadow_price=shadow[priced].tolist(),
+            violated_gate=violated.tolist(),
+            violation_w=violation[violated].tolist(),
+            acceptances=self._acceptances(accepted, witness[:steps]),
+            link_w=link_w.tolist(),
+            link_witness_fine=witness[steps:].tolist(),
+            imbalance_w=imbalance.tolist(),
+        )
+
+    def _acceptances(self, accepted: IntArray, witness: IntArray) -> list[pb.RegionAcceptance]:
+        offsets = np.cumsum([0] + [len(buses) for buses in self._buses])
+        parts = []
+        for region in self._regions():
+            here = slice(offsets[region], offsets[region + 1])
+            taken, width = accepted[here], self._widths[here]
+            full = taken == width
+            partial = np.flatnonzero(~full & (taken > 0))
+            moved = np.flatnonzero(witness[here] != taken << 10)
+            parts.append(
+                pb.RegionAcceptance(
+                    full=bitmap(full),
+                    partial=partial.tolist(),
+                    partial_w=taken[partial].tolist(),
+                    moved=moved.tolist(),
+                    witness_fine=witness[here][moved].tolist(),
+                )
+            )
+        return parts
+
+    def boundary_state(self, injections: Sequence[bytes]) -> bytes:
+        """Angles and prices at every boundary bus, from everybody's boundary injections."""
+        public = self._public
+        parts = [integers(pb.BoundaryInjection.FromString(data).intervals[0].injection_fine) for data in injections]
+        injection = from_fine(np.concatenate(parts)) + public.shift_injection_w
+        self._angle = to_fixed(public.impedance.matrix @ injection, ANGLE_BITS)
+        rows = np.array([gate.row for gate in self.gates]).reshape(len(self.gates), len(injection))
+        self._difference = to_fixed(from_fixed(self._shadow, PRICE_BITS) @ rows, PRICE_BITS)
+        message = pb.IntervalBoundary(
+            interval=self._interval, angle=self._angle.tolist(), price_difference=self._difference.tolist()
+        )
+        return pb.BoundaryState(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
+
+    def tally(self, votes: Sequence[bytes]) -> Agreement | bytes:
+        """The agreement when nobody objects, else the opening of the next round with the new flowgates."""
+        parsed = [pb.Vote.FromString(data).intervals[0] for data in votes]
+        balanced = not any(self._result.imbalance_w)
+        active = {gate.line for gate in self.gates if gate.owner == TIE}
+        ties = self._public.overloaded_ties(self._angle, active, self._rules.tolerance_w) if balanced else []
+        if all(vote.accept for vote in parsed) and not ties:
+            if not balanced:
+                raise CertificateError(
+                    "balance",
+                    "interconnection",
+                    "nothing is left to publish and supply does not meet demand; "
+                    "check the minimum flows of controllable links",
+                )
+            return self._settle(parsed)
+        flowgates = [gate for vote in parsed for gate in vote.flowgates]
+        new = [self._public.region_flowgate(gate) for gate in flowgates]
+        new += [self._public.tie_flowgate(tie) for tie in ties]
+        known = {(gate.owner, gate.branch) for gate in self.gates}
+        for gate in new:
+            if (gate.owner, gate.branch) in known:
+                raise ProtocolError(gate.owner, f"objects with {gate.branch}, which is in force already")
+        self.gates += new
+        opening = pb.IntervalOpening(interval=self._interval, round=self._round + 1, flowgates=flowgates, tie_line=ties)
+        return pb.RoundOpening(scope=self._scope, intervals=[opening]).SerializeToString(deterministic=True)
+
+    def _settle(self, votes: Sequence[pb.IntervalVote]) -> Agreement:
+        """The public part of the certificate: ties, links, price rule, and the sum of all gaps."""
+        public, rules = self._public, self._rules
+        self.tie_shadow_price, tie_violation = self._tie_values(self._shadow), self._tie_values(self._violation)
+        self.boundary_angle = self._angle
+        self.boundary_price = self._energy[public.impedance.component] + self._difference
+        self.link_w = integers(self._result.link_w)
+        gap = public.tie_gap(self._angle, self.tie_shadow_price, tie_violation, rules) + self._link_gap(votes)
+        gap += sum(int(vote.gap_exact) for vote in votes)
+        objective = sum(vote.objective_micro_per_h for vote in votes)
+        objective += int(tie_violation.sum()) * rules.line_violation_micro_per_mwh // W_PER_MW
+        self.check_price_rule()
+        bound = gap_micro_per_h(gap)
+        if bound > rules.gap_tolerance_micro_per_h(objective):
+            worst = max(self._regions(), key=lambda region: int(votes[region].gap_exact))
+            name = public.interconnection.region_names[worst]
+            raise CertificateError("gap", f"region {name}", f"the sum of gaps is {bound} micro-units per hour")
+        return Agreement(objective, bound, sum(kept.count for kept in self._published))
+
+    def _tie_values(self, by_gate: IntArray) -> IntArray:
+        """Values of flowgates that are tie-lines, per tie-line."""
+        values = np.zeros(len(self._public.interconnection.tie_ids), dtype=np.int64)
+        for gate, value in zip(self.gates, by_gate, strict=True):
+            if gate.owner == TIE:
+                values[gate.line] = value
+        return values
+
+    def _link_gap(self, votes: Sequence[pb.IntervalVote]) -> int:
+        interconnection = self._public.interconnection
+        value = np.zeros(len(interconnection.link_ids), dtype=np.int64)
+        supply = [iter(vote.link_end_price) for vote in votes]
+        for end in self._public.link_ends:
+            value[end.link] += end.sign * next(supply[end.region])
+        best = np.where(value > 0, interconnection.link_max_w, interconnection.link_min_w)
+        return dot(value, best - integers(self._result.link_w))
+
+    def check_price_rule(self) -> None:
+        """What anyone can check of the announced prices, in integers. Raises CertificateError."""
+        check_price_rule(self.displaced_problem(), self._result)
+
+    def displaced_problem(self) -> DisplacedProblem:
+        """The public problem in integers, with the displacement of each row."""
+        program = self._program_now
+        return DisplacedProblem(
+            price_micro_per_mwh=self._prices,
+            lower_w=self._lower,
+            upper_w=self._upper,
+            balance=program.balance,
+            factors=self._factors,
+            base_w=self._base_w,
+            loading_fine=self._loading_fine,
+            gate_min_w=integers(gate.flow_min_w for gate in self.gates),
+            gate_max_w=integers(gate.flow_max_w for gate in self.gates),
+            row_names=program.row_names,
+            displacement_w=integers(displacement_w(self._seed, name) for name in program.row_names),
+            line_violation_micro_per_mwh=self._rules.line_violation_micro_per_mwh,
+            region_sizes=[len(buses) for buses in self._buses],
+        )
+
+
+def _joined(parts: Sequence[IntArray]) -> IntArray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

@@ -1,0 +1,205 @@
+"""What everybody knows of a coupling: the boundary impedance, the active flowgates, and the public checks.
+
+Built by every participant from the regions' boundary equivalents; deciding nothing, only deriving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.ledger.merkle import OpeningError, leaf_hash, verify_opening
+from coordinator.market.certificate import CertificateError, TieTerms
+from coordinator.market.coupling.wire import ProtocolError, fine, from_fine, integers
+from coordinator.market.fixed_point import PRICE_BITS, WideArray, multiply
+from coordinator.market.offers import MarketRules
+from protos.gridaccord.v1 import coupling_pb2 as pb
+from topology.arrays import FloatArray, IntArray
+from topology.dc import UNLIMITED_W
+from topology.kron import BoundaryImpedance
+from topology.regions import Interconnection
+
+TIE = -1
+"""The owner of a flowgate that is a tie-line."""
+
+
+@dataclass(frozen=True)
+class ActiveFlowgate:
+    """A limit in force: flow per W injected at each boundary bus, its limits, and what tie-line shifters add.
+
+    `owner` is a region, or TIE with `line` the tie-line's number. The id is (owner, branch, contingency).
+    """
+
+    owner: int
+    branch: str
+    line: int
+    row: FloatArray
+    flow_min_w: int
+    flow_max_w: int
+    base_fine: int
+
+    @property
+    def name(self) -> str:
+        """What the price rule and messages call it."""
+        return f"{self.owner}/{self.branch}"
+
+
+@dataclass(frozen=True)
+class PublicLinkEnd:
+    """One end of a controllable link as the others know it."""
+
+    link: int
+    region: int
+    bus: int
+    component: int
+    sign: int
+
+
+class PublicNetwork:
+    """The interconnection with its impedance; see the module."""
+
+    def __init__(self, interconnection: Interconnection, equivalents: Sequence[bytes]) -> None:
+        self.interconnection = interconnection
+        parsed = [pb.BoundaryEquivalent.FromString(data) for data in equivalents]
+        _check_equivalents(interconnection, parsed)
+        self.topology_id = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in equivalents)).digest()
+        self.topology_roots = [(message.topology_root, message.topology_size) for message in parsed]
+        internal = [integers(message.internal_component) for message in parsed]
+        laplacians = [_laplacian(message) for message in parsed]
+        self.impedance = BoundaryImpedance(interconnection, laplacians, internal)
+        self.link_ends = _link_ends(interconnection, self.impedance, parsed)
+        shift = interconnection.tie_shift_flow_w.astype(np.float64)
+        self.shift_injection_w: FloatArray = np.zeros(len(interconnection.boundary_ids))
+        np.subtract.at(self.shift_injection_w, interconnection.tie_from, shift)
+        np.add.at(self.shift_injection_w, interconnection.tie_to, shift)
+
+    @property
+    def component_count(self) -> int:
+        """Number of AC components."""
+        return self.impedance.component_count
+
+    def component_of(self, region: int, internal: IntArray) -> IntArray:
+        """The public component of each internal component of a region, given the labels at its boundary."""
+        _, first = np.unique(internal, return_index=True)
+        return self.impedance.component[self.interconnection.boundary_of(region)][first]
+
+    def tie_flowgate(self, tie: int) -> ActiveFlowgate:
+        """A tie-line as flowgate: everybody can form it."""
+        public = self.interconnection
+        head, tail = public.tie_from[tie], public.tie_to[tie]
+        matrix = self.impedance.matrix
+        row = float(public.tie_susceptance_w_per_rad[tie]) * (matrix[head] - matrix[tail])
+        base = float(row @ self.shift_injection_w) + float(public.tie_shift_flow_w[tie])
+        low, high = int(public.tie_flow_min_w[tie]), int(public.tie_flow_max_w[tie])
+        return ActiveFlowgate(TIE, public.tie_ids[tie], tie, row, low, high, fine(base))
+
+    def region_flowgate(self, message: pb.Flowgate) -> ActiveFlowgate:
+        """A published line as flowgate. Raises ProtocolError when it does not open against its topology root."""
+        root, size = self.topology_roots[message.region]
+        content = flowgate_content(message.branch, integers(message.row_fine), message.flow_min_w, message.flow_max_w)
+        try:
+            verify_opening(root, size, {message.leaf: leaf_hash(message.salt + content)}, list(message.proof))
+        except OpeningError as error:
+            raise ProtocolError(message.region, f"flowgate {message.branch}: {error}") from error
+        block = self.interconnection.boundary_of(message.region)
+        row = from_fine(integers(message.row_fine)) @ self.impedance.matrix[block]
+        base = fine(float(row @ self.shift_injection_w))
+        return ActiveFlowgate(message.region, message.branch, -1, row, message.flow_min_w, message.flow_max_w, base)
+
+    def tie_flow_exact(self, angle: IntArray) -> WideArray:
+        """Tie flows without shifters in 2**-40 W, from agreed boundary angles."""
+        public = self.interconnection
+        return multiply(public.tie_susceptance_w_per_rad, angle[public.tie_from] - angle[public.tie_to])
+
+    def tie_flow_w(self, angle: IntArray) -> IntArray:
+        """Tie flows in whole W, positive from the tie's from-end."""
+        return self.tie_flow_exact(angle).rounded() + self.interconnection.tie_shift_flow_w
+
+    def overloaded_ties(self, angle: IntArray, active: set[int], tolerance_w: int) -> list[int]:
+        """Tie-lines beyond a limit that is not in force yet."""
+        public, flow = self.interconnection, self.tie_flow_w(angle)
+        excess = np.maximum(flow - public.tie_flow_max_w, public.tie_flow_min_w - flow)
+        return [int(tie) for tie in np.flatnonzero(excess > tolerance_w) if int(tie) not in active]
+
+    def tie_terms(self, region: int, angle: IntArray, price: IntArray, shadow_price: IntArray) -> TieTerms:
+        """The tie-line ends of a region for its certificate, by position among its boundary buses.
+
+        Flows include tie-line phase shifters.
+        """
+        public = self.interconnection
+        exact = self.tie_flow_exact(angle) + multiply(
+            public.tie_shift_flow_w, np.full_like(public.tie_shift_flow_w, 1 << 40)
+        )
+        slack = price[public.tie_from] - price[public.tie_to] - shadow_price
+        block = public.boundary_of(region)
+        ties, buses, signs = [], [], []
+        for ends, sign in ((public.tie_from, 1), (public.tie_to, -1)):
+            here = np.flatnonzero((ends >= block.start) & (ends < block.stop))
+            ties.append(here)
+            buses.append(ends[here] - block.start)
+            signs.append(np.full(len(here), sign, dtype=np.int64))
+        chosen = np.concatenate(ties)
+        return TieTerms(
+            bus=np.concatenate(buses),
+            sign=np.concatenate(signs),
+            susceptance_w_per_rad=public.tie_susceptance_w_per_rad[chosen],
+            flow_exact=WideArray(exact.high[chosen], exact.low[chosen]),
+            price_slack=slack[chosen],
+        )
+
+    def tie_gap(self, angle: IntArray, shadow_price: IntArray, violation_w: IntArray, rules: MarketRules) -> int:
+        """Check tie limits and return the tie-lines' exact part of the welfare gap. Raises CertificateError."""
+        public, flow = self.interconnection, self.tie_flow_w(angle)
+        excess = np.maximum(flow - public.tie_flow_max_w, public.tie_flow_min_w - flow) - violation_w
+        for tie in np.flatnonzero(excess > rules.tolerance_w)[:1]:
+            raise CertificateError("limit", public.tie_labels[tie], f"carries {int(flow[tie])} W, beyond its limit")
+        limit = np.where(shadow_price > 0, public.tie_flow_min_w, public.tie_flow_max_w)
+        for tie in np.flatnonzero((shadow_price != 0) & (np.abs(limit) >= UNLIMITED_W))[:1]:
+            raise CertificateError("gap", public.tie_labels[tie], "bears a shadow price on a side without limit")
+        cost = rules.line_violation_micro_per_mwh << PRICE_BITS
+        terms = multiply(shadow_price, np.where(shadow_price != 0, flow - limit, 0))
+        return (terms + multiply(np.full_like(flow, cost), violation_w)).total()
+
+
+def flowgate_content(branch: str, row_fine: IntArray, flow_min_w: int, flow_max_w: int) -> bytes:
+    """The committed bytes of a line: what a region may later publish about it, and nothing else."""
+    name = branch.encode()
+    limits = np.array([flow_min_w, flow_max_w], dtype=">i8").tobytes()
+    return len(name).to_bytes(4, "big") + name + limits + row_fine.astype(">i8").tobytes()
+
+
+def _laplacian(message: pb.BoundaryEquivalent) -> FloatArray:
+    size = len(message.boundary_bus)
+    laplacian = np.zeros((size, size))
+    rows, columns = np.triu_indices(size)
+    laplacian[rows, columns] = from_fine(integers(message.laplacian_fine))
+    laplacian[columns, rows] = laplacian[rows, columns]
+    return laplacian
+
+
+def _link_ends(
+    interconnection: Interconnection, impedance: BoundaryImpedance, parsed: Sequence[pb.BoundaryEquivalent]
+) -> tuple[PublicLinkEnd, ...]:
+    ends = []
+    for region, message in enumerate(parsed):
+        labels = list(message.internal_component)
+        component = impedance.component[interconnection.boundary_of(region)]
+        for end in message.link_end:
+            here = int(component[labels.index(end.internal_component)])
+            ends.append(PublicLinkEnd(end.link, region, end.bus, here, 1 if end.delivers else -1))
+    return tuple(ends)
+
+
+def _check_equivalents(interconnection: Interconnection, parsed: Sequence[pb.BoundaryEquivalent]) -> None:
+    if len(parsed) != interconnection.region_count:
+        raise ProtocolError(-1, f"{len(parsed)} boundary equivalents for {interconnection.region_count} regions")
+    for region, message in enumerate(parsed):
+        expected = interconnection.boundary_ids[interconnection.boundary_of(region)]
+        size = len(expected)
+        if tuple(message.boundary_bus) != expected or len(message.internal_component) != size:
+            raise ProtocolError(region, "boundary buses differ from the interconnection; publish them in its order")
+        if len(message.laplacian_fine) != size * (size + 1) // 2:
+            raise ProtocolError(region, f"the boundary Laplacian needs {size * (size + 1) // 2} entries")

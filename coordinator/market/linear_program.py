@@ -1,0 +1,106 @@
+"""A thin, strict door to HiGHS: arrays in, a checked optimum out, or a named error.
+
+HiGHS can return garbage under a status other than optimal (seen on 9241-bus cases), so the status is checked
+at every solve. A second algorithm is tried only with a logged warning, never in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import highspy
+import numpy as np
+import scipy.sparse as sp
+
+from topology.arrays import FloatArray
+
+Algorithm = Literal["simplex", "ipm"]
+
+_LOG = logging.getLogger(__name__)
+_FEASIBILITY = 1e-9
+_SMALLEST_ENTRY = 1e-12
+
+
+class SolverError(RuntimeError):
+    """No algorithm reached a proven optimum; the message says what was tried and which status came back."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An optimum: columns, row activities, row duals (d objective / d right-hand side), and the objective."""
+
+    columns: FloatArray
+    rows: FloatArray
+    duals: FloatArray
+    objective: float
+
+
+class LinearProgram:
+    """min cost @ x subject to row and column bounds; keeps its basis, so solving after a change is warm."""
+
+    def __init__(
+        self,
+        cost: FloatArray,
+        matrix: sp.csc_matrix,
+        row_lower: FloatArray,
+        row_upper: FloatArray,
+        column_lower: FloatArray,
+        column_upper: FloatArray,
+        algorithm: Algorithm = "simplex",
+    ) -> None:
+        self._algorithm = algorithm
+        self._highs = highspy.Highs()
+        for option, value in (
+            ("output_flag", False),
+            ("threads", 1),
+            ("primal_feasibility_tolerance", _FEASIBILITY),
+            ("dual_feasibility_tolerance", _FEASIBILITY),
+            ("small_matrix_value", _SMALLEST_ENTRY),
+        ):
+            self._set(option, value)
+        model = highspy.HighsLp()
+        model.num_row_, model.num_col_ = matrix.shape
+        model.col_cost_ = cost
+        model.col_lower_, model.col_upper_ = column_lower, column_upper
+        model.row_lower_, model.row_upper_ = row_lower, row_upper
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_ = matrix.indptr.astype(np.int32)
+        model.a_matrix_.index_ = matrix.indices.astype(np.int32)
+        model.a_matrix_.value_ = matrix.data
+        if self._highs.passModel(model) == highspy.HighsStatus.kError:
+            raise SolverError("the linear program was refused by HiGHS; a bound or a coefficient is not a number")
+
+    def set_row_bounds(self, row_lower: FloatArray, row_upper: FloatArray) -> None:
+        """Replace all row bounds."""
+        count = len(row_lower)
+        self._highs.changeRowsBounds(count, np.arange(count, dtype=np.int32), row_lower, row_upper)
+
+    def solve(self) -> Solution:
+        """The optimum. Raises SolverError when neither the chosen nor the other algorithm proves one."""
+        other: Algorithm = "ipm" if self._algorithm == "simplex" else "simplex"
+        tried = []
+        for algorithm in (self._algorithm, other):
+            self._set("solver", algorithm)
+            self._highs.run()
+            status = self._highs.getModelStatus()
+            if status == highspy.HighsModelStatus.kOptimal:
+                return self._solution()
+            tried.append(f"{algorithm}: {self._highs.modelStatusToString(status)}")
+            _LOG.warning("HiGHS did not prove an optimum (%s)", tried[-1])
+            self._highs.clearSolver()
+        raise SolverError(f"no optimum was proven ({'; '.join(tried)}); check the data for limits that contradict")
+
+    def _solution(self) -> Solution:
+        solution = self._highs.getSolution()
+        return Solution(
+            columns=np.array(solution.col_value),
+            rows=np.array(solution.row_value),
+            duals=np.array(solution.row_dual),
+            objective=self._highs.getInfo().objective_function_value,
+        )
+
+    def _set(self, option: str, value: bool | int | float | str) -> None:
+        if self._highs.setOptionValue(option, value) != highspy.HighsStatus.kOk:
+            raise SolverError(f"HiGHS refused the option {option}={value}; install the locked version of highspy")

@@ -1,0 +1,1 @@
+"""Money after the clearing: who owes what, to the micro-unit."""

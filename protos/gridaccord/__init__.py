@@ -1,0 +1,1 @@
+"""The protobuf package `gridaccord`; one subpackage for each version of the contracts."""
