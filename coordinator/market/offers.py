@@ -205,6 +205,11 @@ class StepTable:
         return len(self.bus)
 
     @property
+    def offer_count(self) -> int:
+        """Number of steps that come from offers."""
+        return int(np.count_nonzero(self.kind == StepKind.OFFER))
+
+    @property
     def price(self) -> IntArray:
         """Prices in fixed point, 2**-20 micro-units per MWh."""
         return self.price_micro_per_mwh << PRICE_BITS

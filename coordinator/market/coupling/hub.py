@@ -290,7 +290,9 @@ class Hub:
         self.boundary_angle = self._angle
         self.boundary_price = self._energy[public.impedance.component] + self._difference
         self.link_w = integers(self._result.link_w)
-        gap = public.tie_gap(self._angle, self.tie_shadow_price, tie_violation, rules) + self._link_gap(votes)
+        self.shadow_price = self._shadow
+        self.link_end_price = self._link_end_prices(votes)
+        gap = public.tie_gap(self._angle, self.tie_shadow_price, tie_violation, rules) + self._link_gap()
         gap += sum(int(vote.gap_exact) for vote in votes)
         objective = sum(vote.objective_micro_per_h for vote in votes)
         objective += int(tie_violation.sum()) * rules.line_violation_micro_per_mwh // W_PER_MW
@@ -310,14 +312,18 @@ class Hub:
                 values[gate.line] = value
         return values
 
-    def _link_gap(self, votes: Sequence[pb.IntervalVote]) -> int:
+    def _link_gap(self) -> int:
         interconnection = self._public.interconnection
         value = np.zeros(len(interconnection.link_ids), dtype=np.int64)
-        supply = [iter(vote.link_end_price) for vote in votes]
-        for end in self._public.link_ends:
-            value[end.link] += end.sign * next(supply[end.region])
+        for end, price in zip(self._public.link_ends, self.link_end_price, strict=True):
+            value[end.link] += end.sign * price
         best = np.where(value > 0, interconnection.link_max_w, interconnection.link_min_w)
         return dot(value, best - integers(self._result.link_w))
+
+    def _link_end_prices(self, votes: Sequence[pb.IntervalVote]) -> IntArray:
+        """LMP at each public link end, from the votes of the regions they lie in."""
+        supply = [iter(vote.link_end_price) for vote in votes]
+        return integers(next(supply[end.region]) for end in self._public.link_ends)
 
     def check_price_rule(self) -> None:
         """What anyone can check of the announced prices, in integers. Raises CertificateError."""

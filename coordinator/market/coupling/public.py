@@ -31,6 +31,7 @@ class ActiveFlowgate:
     """A limit in force: flow per W injected at each boundary bus, its limits, and what tie-line shifters add.
 
     `owner` is a region, or TIE with `line` the tie-line's number. The id is (owner, branch, contingency).
+    `published_row_fine` is what the owner published, over its own boundary angles; empty for a tie-line.
     """
 
     owner: int
@@ -40,6 +41,7 @@ class ActiveFlowgate:
     flow_min_w: int
     flow_max_w: int
     base_fine: int
+    published_row_fine: IntArray
 
     @property
     def name(self) -> str:
@@ -68,7 +70,8 @@ class PublicNetwork:
         self.topology_id = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in equivalents)).digest()
         self.topology_roots = [(message.topology_root, message.topology_size) for message in parsed]
         internal = [integers(message.internal_component) for message in parsed]
-        laplacians = [_laplacian(message) for message in parsed]
+        self.laplacians_fine = [_laplacian_fine(message) for message in parsed]
+        laplacians = [from_fine(laplacian) for laplacian in self.laplacians_fine]
         self.impedance = BoundaryImpedance(interconnection, laplacians, internal)
         self.link_ends = _link_ends(interconnection, self.impedance, parsed)
         shift = interconnection.tie_shift_flow_w.astype(np.float64)
@@ -94,7 +97,8 @@ class PublicNetwork:
         row = float(public.tie_susceptance_w_per_rad[tie]) * (matrix[head] - matrix[tail])
         base = float(row @ self.shift_injection_w) + float(public.tie_shift_flow_w[tie])
         low, high = int(public.tie_flow_min_w[tie]), int(public.tie_flow_max_w[tie])
-        return ActiveFlowgate(TIE, public.tie_ids[tie], tie, row, low, high, fine(base))
+        none = np.zeros(0, dtype=np.int64)
+        return ActiveFlowgate(TIE, public.tie_ids[tie], tie, row, low, high, fine(base), none)
 
     def region_flowgate(self, message: pb.Flowgate) -> ActiveFlowgate:
         """A published line as flowgate. Raises ProtocolError when it does not open against its topology root."""
@@ -105,9 +109,10 @@ class PublicNetwork:
         except OpeningError as error:
             raise ProtocolError(message.region, f"flowgate {message.branch}: {error}") from error
         block = self.interconnection.boundary_of(message.region)
-        row = from_fine(integers(message.row_fine)) @ self.impedance.matrix[block]
+        published = integers(message.row_fine)
+        row = from_fine(published) @ self.impedance.matrix[block]
         base = fine(float(row @ self.shift_injection_w))
-        return ActiveFlowgate(message.region, message.branch, -1, row, message.flow_min_w, message.flow_max_w, base)
+        return ActiveFlowgate(message.region, message.branch, -1, row, message.flow_min_w, message.flow_max_w, base, published)
 
     def tie_flow_exact(self, angle: IntArray) -> WideArray:
         """Tie flows without shifters in 2**-40 W, from agreed boundary angles."""
@@ -171,11 +176,12 @@ def flowgate_content(branch: str, row_fine: IntArray, flow_min_w: int, flow_max_
     return len(name).to_bytes(4, "big") + name + limits + row_fine.astype(">i8").tobytes()
 
 
-def _laplacian(message: pb.BoundaryEquivalent) -> FloatArray:
+def _laplacian_fine(message: pb.BoundaryEquivalent) -> IntArray:
+    """The symmetric matrix from its upper triangle, in 2**-10 W/rad."""
     size = len(message.boundary_bus)
-    laplacian = np.zeros((size, size))
+    laplacian = np.zeros((size, size), dtype=np.int64)
     rows, columns = np.triu_indices(size)
-    laplacian[rows, columns] = from_fine(integers(message.laplacian_fine))
+    laplacian[rows, columns] = integers(message.laplacian_fine)
     laplacian[columns, rows] = laplacian[rows, columns]
     return laplacian
 

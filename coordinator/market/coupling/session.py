@@ -23,7 +23,7 @@ import numpy as np
 from coordinator.market.certificate import Certificate
 from coordinator.market.clearing import Clearing
 from coordinator.market.coupling.hub import Agreement, Hub
-from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.public import ActiveFlowgate, PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.offers import MICRO, MarketRules, OfferBook, StepTable, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -63,6 +63,7 @@ class Outcome:
     """One coupled interval. Money in micro-units per hour; `seconds` is the critical path, where regions work
     side by side and the hub after them; `gate_closure_seconds` the commitments before the first round.
 
+    `disclosed_share` relates published steps to all steps that offers made (equal offers are one).
     `congested` names branches and tie-lines with a shadow price, in 2**-20 micro-units per MWh.
     """
 
@@ -81,6 +82,9 @@ class Outcome:
     boundary_angle: IntArray
     boundary_price: IntArray
     link_w: IntArray
+    link_end_price: IntArray
+    flowgates: tuple[ActiveFlowgate, ...]
+    shadow_price: IntArray
 
 
 class _Stopwatch:
@@ -160,7 +164,7 @@ class CouplingSession:
             if isinstance(decision, Agreement):
                 for region in regions:
                     region.close()
-                offers = sum(table.count for table in steps)
+                offers = sum(table.offer_count for table in steps)
                 return Outcome(
                     agreement=decision,
                     rounds=number,
@@ -177,6 +181,9 @@ class CouplingSession:
                     boundary_angle=hub.boundary_angle,
                     boundary_price=hub.boundary_price,
                     link_w=hub.link_w,
+                    link_end_price=hub.link_end_price,
+                    flowgates=tuple(hub.gates),
+                    shadow_price=hub.shadow_price,
                 )
             traffic.count("RoundOpening", "hub", decision)
             watch.parallel([_bound(r.open_round, decision) for r in regions])
