@@ -17,7 +17,7 @@ from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, v
 from coordinator.market.certificate import CertificateError, gap_micro_per_h
 from coordinator.market.clearing import rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
-from coordinator.market.coupling.public import TIE, ActiveFlowgate, PublicNetwork
+from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork
 from coordinator.market.coupling.wire import ProtocolError, bitmap, from_fine, from_runs, integers, to_fine
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, to_fixed
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
@@ -79,6 +79,14 @@ class Agreement:
     objective_micro_per_h: int
     gap_micro_per_h: int
     published_steps: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a round ended with: an agreement or none, and the announcement of flowgates that come into force."""
+
+    agreement: Agreement | None
+    opening: bytes
 
 
 class Hub:
@@ -257,28 +265,42 @@ class Hub:
         )
         return pb.BoundaryState(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
 
-    def tally(self, votes: Sequence[bytes]) -> Agreement | bytes:
-        """The agreement when nobody objects, else the opening of the next round with the new flowgates."""
+    def tally(self, votes: Sequence[bytes]) -> Decision:
+        """The agreement when nobody objects, and which flowgates come into force next.
+
+        After an objection these are the lines and ties that were overloaded; after an agreement those that came
+        near their limits, so that the next interval need not object with them.
+        """
         parsed = [pb.Vote.FromString(data).intervals[0] for data in votes]
         balanced = not any(self._result.imbalance_w)
+        ties = self._ties_beyond(0) if balanced else []
+        if ties or not all(vote.accept for vote in parsed):
+            flowgates = [gate for vote in parsed if not vote.accept for gate in vote.flowgates]
+            return Decision(None, self._activate(flowgates, ties))
+        if not balanced:
+            raise CertificateError(
+                "balance",
+                "interconnection",
+                "nothing is left to publish and supply does not meet demand; "
+                "check the minimum flows of controllable links",
+            )
+        agreement = self._settle(parsed)
+        watched = [gate for vote in parsed for gate in vote.flowgates]
+        return Decision(agreement, self._activate(watched, self._ties_beyond(WATCH_MARGIN)))
+
+    def _ties_beyond(self, margin: float) -> list[int]:
         active = {gate.line for gate in self.gates if gate.owner == TIE}
-        ties = self._public.overloaded_ties(self._angle, active, self._rules.tolerance_w) if balanced else []
-        if all(vote.accept for vote in parsed) and not ties:
-            if not balanced:
-                raise CertificateError(
-                    "balance",
-                    "interconnection",
-                    "nothing is left to publish and supply does not meet demand; "
-                    "check the minimum flows of controllable links",
-                )
-            return self._settle(parsed)
-        flowgates = [gate for vote in parsed for gate in vote.flowgates]
+        return self._public.loaded_ties(self._angle, active, self._rules.tolerance_w, margin)
+
+    def _activate(self, flowgates: Sequence[pb.Flowgate], ties: Sequence[int]) -> bytes:
+        """Put flowgates in force and announce them."""
         new = [self._public.region_flowgate(gate) for gate in flowgates]
         new += [self._public.tie_flowgate(tie) for tie in ties]
         known = {(gate.owner, gate.branch) for gate in self.gates}
         for gate in new:
             if (gate.owner, gate.branch) in known:
                 raise ProtocolError(gate.owner, f"objects with {gate.branch}, which is in force already")
+            known.add((gate.owner, gate.branch))
         self.gates += new
         opening = pb.IntervalOpening(interval=self._interval, round=self._round + 1, flowgates=flowgates, tie_line=ties)
         return pb.RoundOpening(scope=self._scope, intervals=[opening]).SerializeToString(deterministic=True)

@@ -14,10 +14,17 @@ import numpy as np
 from coordinator.ledger.merkle import MerkleTree, SaltTree, leaf_hash
 from coordinator.market.certificate import Certificate, certify_region
 from coordinator.market.clearing import Clearing, Problem
-from coordinator.market.coupling.public import TIE, ActiveFlowgate, PublicNetwork, flowgate_content
+from coordinator.market.coupling.public import (
+    TIE,
+    WATCH_MARGIN,
+    ActiveFlowgate,
+    PublicNetwork,
+    flowgate_content,
+    loaded_lines,
+)
 from coordinator.market.coupling.wire import ProtocolError, from_bitmap, integers, runs, to_fine
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, from_fixed, to_fixed
-from coordinator.market.offers import MarketRules, StepTable
+from coordinator.market.offers import MarketRules, StepKind, StepTable
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
 from topology.dc import UNLIMITED_W
@@ -31,6 +38,24 @@ MISPLACED_TOLERANCE_MICRO = 0.5
 def step_content(bus: int, price_micro_per_mwh: int, width_w: int) -> bytes:
     """The committed bytes of a step; `bus` is its pseudonym."""
     return b"".join(value.to_bytes(8, "big", signed=True) for value in (bus, price_micro_per_mwh, width_w))
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationWindow:
+    """Which steps a region publishes before anybody asks: those within `half_width` of the last LMP of their bus,
+    and of these, where they would be more than `largest_share` of its offers, the nearest."""
+
+    half_width_micro_per_mwh: int = 3_000_000
+    largest_share: float = 0.3
+
+    def reach(self, steps: StepTable, reference: FloatArray) -> float:
+        """The half-width in force, in micro-units per MWh."""
+        offers = steps.kind == StepKind.OFFER
+        distance = np.sort(np.abs(steps.price_micro_per_mwh - reference[steps.bus])[offers])
+        allowed = int(self.largest_share * len(distance))
+        if allowed >= len(distance):
+            return float(self.half_width_micro_per_mwh)
+        return min(float(self.half_width_micro_per_mwh), float(distance[allowed]) - 0.5)
 
 
 @dataclass
@@ -155,27 +180,25 @@ class RegionAgent:
         """Start cold: the next interval publishes every offer."""
         self._last_price = None
 
-    def commit(self, interval: pb.Interval, steps: StepTable, window_micro_per_mwh: float) -> bytes:
+    def commit(self, interval: pb.Interval, steps: StepTable, window: PublicationWindow) -> bytes:
         """Gate closure: take the interval's steps and commit to them. Steps near the last LMP will be published."""
-        lost = self._rules.value_of_lost_load_micro_per_mwh
         if self._last_price is None:
-            low = np.full(self._region.network.bus_count, 0.5 - lost)
-            high = -low
             reference = np.zeros(self._region.network.bus_count)
+            reach = self._rules.value_of_lost_load_micro_per_mwh - 0.5
         else:
-            low, high = self._last_price - window_micro_per_mwh, self._last_price + window_micro_per_mwh
             reference = self._last_price
+            reach = window.reach(steps, reference)
         order = np.argsort(steps.price_micro_per_mwh - reference[steps.bus], kind="stable")
         leaf_of_step = np.empty_like(order)
         leaf_of_step[order] = np.arange(len(order))
         salts = SaltTree(self._derive(b"offers", interval.SerializeToString(deterministic=True)), steps.count)
         tree = MerkleTree(self._leaf_hashes(steps, order, salts))
-        self._window = window_micro_per_mwh
+        self._window = window
         self._state = _IntervalState(
             interval=interval,
             steps=steps,
-            low_price=low,
-            high_price=high,
+            low_price=reference - reach,
+            high_price=reference + reach,
             leaf_of_step=leaf_of_step,
             tree=tree,
             salts=salts,
@@ -327,7 +350,7 @@ class RegionAgent:
             from_fixed(boundary.angle[self._block], ANGLE_BITS),
         )
         price = self._prices(result)
-        overloaded = self._overloaded_lines(angles) if result.balanced else []
+        overloaded = self._loaded_lines(angles, margin=0) if result.balanced else []
         misplaced = self._misplaced(state, price)
         vote = pb.IntervalVote(interval=state.interval, accept=not (overloaded or misplaced), misplaced_steps=misplaced)
         if vote.accept:
@@ -336,8 +359,8 @@ class RegionAgent:
             vote.objective_micro_per_h = self.certificate.objective_micro_per_h
             vote.gap_exact = str(self.certificate.gap_exact)
             vote.link_end_price.extend(int(self.clearing.price[end.bus]) for end in self._region.link_ends)
-        else:
-            vote.flowgates.extend(self._flowgate(line) for line in overloaded)
+        reported = self._loaded_lines(angles, WATCH_MARGIN) if vote.accept else overloaded
+        vote.flowgates.extend(self._flowgate(line) for line in reported)
         if misplaced:
             self._widen(state, price)
         self._price = price
@@ -352,12 +375,13 @@ class RegionAgent:
         energy = from_fixed(result.energy_price, PRICE_BITS)[self._component]
         return np.asarray(energy + from_fixed(result.shadow_price, PRICE_BITS) @ self._factors)
 
-    def _overloaded_lines(self, angles: FloatArray) -> list[int]:
+    def _loaded_lines(self, angles: FloatArray, margin: float) -> list[int]:
+        """Own lines that exceed a limit not in force yet, or with a margin come near it."""
         network = self._region.network
         drop = angles[network.from_bus] - angles[network.to_bus]
         flow = network.susceptance_w_per_rad * drop + network.shift_flow_w
-        excess = np.maximum(flow - network.flow_max_w, network.flow_min_w - flow)
-        return [int(line) for line in np.flatnonzero((excess > self._rules.tolerance_w) & ~self._in_force)]
+        loaded = loaded_lines(flow, network.flow_min_w, network.flow_max_w, self._rules.tolerance_w, margin)
+        return [int(line) for line in np.flatnonzero(loaded & ~self._in_force)]
 
     def _misplaced(self, state: _IntervalState, price: FloatArray) -> int:
         """Unpublished steps on the wrong side of their LMP."""
@@ -369,7 +393,7 @@ class RegionAgent:
     def _widen(self, state: _IntervalState, price: FloatArray) -> None:
         """Publish next what lies between the old window and a doubled one around the new prices."""
         state.widenings += 1
-        reach = self._window * 2.0**state.widenings
+        reach = self._window.half_width_micro_per_mwh * 2.0**state.widenings
         state.low_price = np.minimum(state.low_price, price - reach)
         state.high_price = np.maximum(state.high_price, price + reach)
 

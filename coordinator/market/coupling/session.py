@@ -24,14 +24,14 @@ from coordinator.market.certificate import Certificate
 from coordinator.market.clearing import Clearing
 from coordinator.market.coupling.hub import Agreement, Hub
 from coordinator.market.coupling.public import ActiveFlowgate, PublicNetwork
-from coordinator.market.coupling.region import RegionAgent
-from coordinator.market.offers import MICRO, MarketRules, OfferBook, StepTable, tabulate
+from coordinator.market.coupling.region import PublicationWindow, RegionAgent
+from coordinator.market.offers import MarketRules, OfferBook, StepTable, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
 from topology.regions import RegionCut
 
 DEFAULT_ROUND_LIMIT = 50
-DEFAULT_WINDOW_MICRO_PER_MWH = 3 * MICRO
+DEFAULT_WINDOW = PublicationWindow()
 
 _T = TypeVar("_T")
 
@@ -137,7 +137,7 @@ class CouplingSession:
         interval: pb.Interval,
         steps: Sequence[StepTable],
         *,
-        window_micro_per_mwh: float = DEFAULT_WINDOW_MICRO_PER_MWH,
+        window: PublicationWindow = DEFAULT_WINDOW,
         round_limit: int = DEFAULT_ROUND_LIMIT,
     ) -> Outcome:
         """Couple one interval; `steps` has one table a region. Raises RoundLimitError, CertificateError."""
@@ -145,7 +145,7 @@ class CouplingSession:
         regions, hub = self.regions, self.hub
         before = len(hub.gates)
         commitments = closure.parallel(
-            [_bound(r.commit, interval, s, window_micro_per_mwh) for r, s in zip(regions, steps, strict=True)]
+            [_bound(r.commit, interval, s, window) for r, s in zip(regions, steps, strict=True)]
         )
         self._count(traffic, "OfferCommitment", commitments)
         hub.start(interval, commitments)
@@ -161,36 +161,49 @@ class CouplingSession:
             self._count(traffic, "Vote", votes)
             traffic.count("CouplingResult", "hub", result)
             traffic.count("BoundaryState", "hub", state)
-            if isinstance(decision, Agreement):
+            traffic.count("RoundOpening", "hub", decision.opening)
+            watch.parallel([_bound(r.open_round, decision.opening) for r in regions])
+            if decision.agreement:
                 for region in regions:
                     region.close()
-                offers = sum(table.offer_count for table in steps)
-                return Outcome(
-                    agreement=decision,
-                    rounds=number,
-                    seconds=watch.seconds,
-                    gate_closure_seconds=closure.seconds,
-                    traffic=traffic,
-                    disclosed_share=decision.published_steps / max(1, offers),
-                    active_flowgates=len(hub.gates),
-                    new_flowgates=len(hub.gates) - before,
-                    clearings=tuple(region.clearing for region in regions),
-                    certificates=tuple(region.certificate for region in regions),
-                    congested=self._congested(),
-                    tie_shadow_price=hub.tie_shadow_price,
-                    boundary_angle=hub.boundary_angle,
-                    boundary_price=hub.boundary_price,
-                    link_w=hub.link_w,
-                    link_end_price=hub.link_end_price,
-                    flowgates=tuple(hub.gates),
-                    shadow_price=hub.shadow_price,
-                )
-            traffic.count("RoundOpening", "hub", decision)
-            watch.parallel([_bound(r.open_round, decision) for r in regions])
+                return self._outcome(decision.agreement, number, watch, closure, traffic, steps, before)
         objecting = [r.name for r, data in zip(regions, votes, strict=True) if not _accepts(data)]
         raise RoundLimitError(
             f"no agreement within {round_limit} rounds; still objecting: {', '.join(objecting) or 'a tie-line'}; "
             "apply the agreed fallback, or allow more rounds"
+        )
+
+    def _outcome(
+        self,
+        agreement: Agreement,
+        rounds: int,
+        watch: _Stopwatch,
+        closure: _Stopwatch,
+        traffic: Traffic,
+        steps: Sequence[StepTable],
+        flowgates_before: int,
+    ) -> Outcome:
+        hub = self.hub
+        offers = sum(table.offer_count for table in steps)
+        return Outcome(
+            agreement=agreement,
+            rounds=rounds,
+            seconds=watch.seconds,
+            gate_closure_seconds=closure.seconds,
+            traffic=traffic,
+            disclosed_share=agreement.published_steps / max(1, offers),
+            active_flowgates=len(hub.shadow_price),
+            new_flowgates=len(hub.shadow_price) - flowgates_before,
+            clearings=tuple(region.clearing for region in self.regions),
+            certificates=tuple(region.certificate for region in self.regions),
+            congested=self._congested(),
+            tie_shadow_price=hub.tie_shadow_price,
+            boundary_angle=hub.boundary_angle,
+            boundary_price=hub.boundary_price,
+            link_w=hub.link_w,
+            link_end_price=hub.link_end_price,
+            flowgates=tuple(hub.gates[: len(hub.shadow_price)]),
+            shadow_price=hub.shadow_price,
         )
 
     def _count(self, traffic: Traffic, message: str, messages: Sequence[bytes]) -> None:
