@@ -227,7 +227,7 @@ def regions_automatic(network: DcNetwork, count: int) -> tuple[str, ...]:
         return ("R1",) * network.bus_count
     adjacency = _weighted_adjacency(network)
     contiguous = int(network.components.max()) == 0
-    _, parts = pymetis.part_graph(
+    _, assigned = pymetis.part_graph(
         count,
         xadj=adjacency.indptr.tolist(),
         adjncy=adjacency.indices.tolist(),
@@ -235,7 +235,17 @@ def regions_automatic(network: DcNetwork, count: int) -> tuple[str, ...]:
         recursive=False,
         options=pymetis.Options(contig=int(contiguous), seed=PARTITION_SEED),
     )
+    parts = _without_empty(np.array(assigned, dtype=np.int64), count)
     return tuple(f"R{part + 1}" for part in parts)
+
+
+def _without_empty(parts: IntArray, count: int) -> IntArray:
+    """METIS may leave parts empty on tiny networks: each gets the last bus of the part that is then largest."""
+    for part in range(count):
+        if not (parts == part).any():
+            largest = int(np.bincount(parts, minlength=count).argmax())
+            parts[np.flatnonzero(parts == largest)[-1]] = part
+    return parts
 
 
 def _weighted_adjacency(network: DcNetwork) -> sp.csr_matrix:

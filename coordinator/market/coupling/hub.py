@@ -7,8 +7,10 @@ tie and gap check of `settle`, and by the price rule. It knows no grid but the i
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +20,17 @@ from coordinator.market.certificate import CertificateError, gap_micro_per_h
 from coordinator.market.clearing import rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork
-from coordinator.market.coupling.wire import ProtocolError, bitmap, from_fine, from_runs, integers, to_fine
+from coordinator.market.coupling.wire import (
+    ProtocolError,
+    bitmap,
+    expect,
+    from_fine,
+    from_runs,
+    integers,
+    only,
+    parse,
+    to_fine,
+)
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, to_fixed
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
 from coordinator.market.offers import MarketRules
@@ -27,6 +39,9 @@ from topology.arrays import IntArray
 from topology.dc import W_PER_MW
 
 _UNKNOWN = -(1 << 62)
+_DECIMAL = re.compile(r"-?[0-9]{1,60}")
+MAXIMUM_BUSES = 1 << 17
+"""Pseudonyms at or above this are refused, so that a message cannot make the hub allocate without bound."""
 
 
 @dataclass
@@ -53,8 +68,10 @@ class _FactorCache:
 
     def store(self, region: int, block: pb.FactorBlock, gate_count: int) -> None:
         gates, buses = integers(block.gate), integers(block.bus)
-        if len(block.factor) != len(gates) * len(buses) or (len(gates) and gates.max() >= gate_count):
-            raise ProtocolError(region, "a factor block has the wrong shape or an unknown flowgate")
+        known = not len(gates) or gates.max() < gate_count
+        known = known and (not len(buses) or buses.max() < MAXIMUM_BUSES)
+        expect(known, region, f"a factor block names a flowgate or a bus that cannot be (limit {MAXIMUM_BUSES} buses)")
+        expect(len(block.factor) == len(gates) * len(buses), region, "a factor block has the wrong number of factors")
         rows, columns = self._values.shape
         if len(buses) and (gate_count > rows or buses.max() >= columns):
             grown = np.full((gate_count, max(columns, int(buses.max()) + 1)), _UNKNOWN, dtype=np.int64)
@@ -105,17 +122,27 @@ class Hub:
     def start(self, interval: pb.Interval, commitments: Sequence[bytes]) -> None:
         """Gate closure: take everybody's commitment before any submission."""
         self._interval = interval
-        parsed = [pb.OfferCommitment.FromString(data).intervals[0] for data in commitments]
+        regions = self._public.interconnection.region_count
+        expect(len(commitments) == regions, -1, f"{len(commitments)} commitments for {regions} regions")
+        parsed = self._parsed(pb.OfferCommitment, commitments)
         self._roots = [(message.offers_root, message.offers_size) for message in parsed]
         self._published = [_Published() for _ in parsed]
         self._round = 0
         self._seed = hashlib.sha256(self._public.topology_id + interval.SerializeToString(deterministic=True)).digest()
 
+    def _parsed(self, kind: type[Any], messages: Sequence[bytes]) -> list[Any]:
+        """One message a region, each about the interval at hand."""
+        parsed = [only(parse(kind, data, region).intervals, region) for region, data in enumerate(messages)]
+        expect(len(parsed) == len(self._regions()), -1, f"{len(parsed)} messages for {len(self._regions())} regions")
+        for region, message in enumerate(parsed):
+            expect(message.interval == self._interval, region, "a message for another interval")
+        return parsed
+
     def clear(self, submissions: Sequence[bytes]) -> bytes:
         """Solve the round's public problem and announce prices and acceptances."""
         self._round += 1
-        for region, data in enumerate(submissions):
-            self._take(region, pb.Submission.FromString(data).intervals[0])
+        for region, message in enumerate(self._parsed(pb.Submission, submissions)):
+            self._take(region, message)
         program = self._program()
         self._program_now = program
         optimum = solve_flowgates(program, self._seed)
@@ -125,10 +152,13 @@ class Hub:
     def _take(self, region: int, message: pb.IntervalSubmission) -> None:
         """Check a submission against its commitment and keep it."""
         count = len(message.bus)
-        if message.round != self._round or not len(message.price_micro_per_mwh) == len(message.width_w) == count:
-            raise ProtocolError(region, f"the submission is not for round {self._round}, or its lists differ in length")
-        if len(message.gate_loading_fine) != len(self.gates) or len(message.base_w) != self._public.component_count:
-            raise ProtocolError(region, "the submission does not cover the active flowgates and components")
+        components = self._public.component_count
+        expect(message.round == self._round, region, f"the submission is for round {message.round}, not {self._round}")
+        same = len(message.price_micro_per_mwh) == len(message.width_w) == count
+        expect(same and len(message.component) in (0, count), region, "the lists of published steps differ in length")
+        covered = len(message.gate_loading_fine) == len(self.gates) and len(message.base_w) == components
+        expect(covered, region, "the submission does not cover the active flowgates and components")
+        expect(all(c < components for c in message.component), region, "a published step is in an unknown component")
         self._check_opening(region, message)
         for block in message.factors:
             self._cache[region].store(region, block, len(self.gates))
@@ -255,7 +285,10 @@ class Hub:
     def boundary_state(self, injections: Sequence[bytes]) -> bytes:
         """Angles and prices at every boundary bus, from everybody's boundary injections."""
         public = self._public
-        parts = [integers(pb.BoundaryInjection.FromString(data).intervals[0].injection_fine) for data in injections]
+        parts = [integers(message.injection_fine) for message in self._parsed(pb.BoundaryInjection, injections)]
+        sizes = np.diff(public.interconnection.offsets)
+        for region, part in enumerate(parts):
+            expect(len(part) == sizes[region], region, f"{len(part)} boundary injections for {sizes[region]} buses")
         injection = from_fine(np.concatenate(parts)) + public.shift_injection_w
         self._angle = to_fixed(public.impedance.matrix @ injection, ANGLE_BITS)
         rows = np.array([gate.row for gate in self.gates]).reshape(len(self.gates), len(injection))
@@ -271,7 +304,9 @@ class Hub:
         After an objection these are the lines and ties that were overloaded; after an agreement those that came
         near their limits, so that the next interval need not object with them.
         """
-        parsed = [pb.Vote.FromString(data).intervals[0] for data in votes]
+        parsed = self._parsed(pb.Vote, votes)
+        for region, vote in enumerate(parsed):
+            self._check_vote(region, vote)
         balanced = not any(self._result.imbalance_w)
         ties = self._ties_beyond(0) if balanced else []
         if ties or not all(vote.accept for vote in parsed):
@@ -287,6 +322,14 @@ class Hub:
         agreement = self._settle(parsed)
         watched = [gate for vote in parsed for gate in vote.flowgates]
         return Decision(agreement, self._activate(watched, self._ties_beyond(WATCH_MARGIN)))
+
+    def _check_vote(self, region: int, vote: pb.IntervalVote) -> None:
+        ends = sum(end.region == region for end in self._public.link_ends)
+        foreign = [gate.branch for gate in vote.flowgates if gate.region != region]
+        expect(not foreign, region, f"publishes flowgate {foreign[:1]} of another region")
+        if vote.accept:
+            expect(len(vote.link_end_price) == ends, region, f"{len(vote.link_end_price)} link prices for {ends} ends")
+            expect(bool(_DECIMAL.fullmatch(vote.gap_exact)), region, f"its gap is {vote.gap_exact!r}, not a number")
 
     def _ties_beyond(self, margin: float) -> list[int]:
         active = {gate.line for gate in self.gates if gate.owner == TIE}

@@ -13,7 +13,7 @@ import numpy as np
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, verify_opening
 from coordinator.market.certificate import CertificateError, TieTerms
-from coordinator.market.coupling.wire import ProtocolError, fine, from_fine, integers
+from coordinator.market.coupling.wire import ProtocolError, expect, fine, from_fine, integers, parse
 from coordinator.market.fixed_point import PRICE_BITS, WideArray, multiply
 from coordinator.market.offers import MarketRules
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -69,7 +69,7 @@ class PublicNetwork:
 
     def __init__(self, interconnection: Interconnection, equivalents: Sequence[bytes]) -> None:
         self.interconnection = interconnection
-        parsed = [pb.BoundaryEquivalent.FromString(data) for data in equivalents]
+        parsed = [parse(pb.BoundaryEquivalent, data, region) for region, data in enumerate(equivalents)]
         _check_equivalents(interconnection, parsed)
         self.topology_id = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in equivalents)).digest()
         self.topology_roots = [(message.topology_root, message.topology_size) for message in parsed]
@@ -106,13 +106,18 @@ class PublicNetwork:
 
     def region_flowgate(self, message: pb.Flowgate) -> ActiveFlowgate:
         """A published line as flowgate. Raises ProtocolError when it does not open against its topology root."""
+        regions = self.interconnection.region_count
+        expect(message.region < regions, message.region, f"a flowgate of a region beyond the {regions} there are")
+        block = self.interconnection.boundary_of(message.region)
+        width = block.stop - block.start
+        covered = len(message.row_fine) == width
+        expect(covered, message.region, f"flowgate {message.branch}: its row needs {width} entries")
         root, size = self.topology_roots[message.region]
         content = flowgate_content(message.branch, integers(message.row_fine), message.flow_min_w, message.flow_max_w)
         try:
             verify_opening(root, size, {message.leaf: leaf_hash(message.salt + content)}, list(message.proof))
         except OpeningError as error:
             raise ProtocolError(message.region, f"flowgate {message.branch}: {error}") from error
-        block = self.interconnection.boundary_of(message.region)
         published = integers(message.row_fine)
         row = from_fine(published) @ self.impedance.matrix[block]
         base = fine(float(row @ self.shift_injection_w))

@@ -22,7 +22,18 @@ from coordinator.market.coupling.public import (
     flowgate_content,
     loaded_lines,
 )
-from coordinator.market.coupling.wire import ProtocolError, from_bitmap, integers, runs, to_fine
+from coordinator.market.coupling.wire import (
+    ProtocolError,
+    expect,
+    from_bitmap,
+    integers,
+    only,
+    overwritten,
+    parse,
+    runs,
+    scattered,
+    to_fine,
+)
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, from_fixed, to_fixed
 from coordinator.market.offers import MarketRules, StepKind, StepTable
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -31,6 +42,8 @@ from topology.dc import UNLIMITED_W
 from topology.kron import KronReduction
 from topology.regions import RegionGrid
 
+HUB = -1
+"""The sender of the hub's messages in errors."""
 MISPLACED_TOLERANCE_MICRO = 0.5
 """An unpublished step this close to its LMP counts as on the right side: 5e-7 of the asset per MWh."""
 
@@ -38,6 +51,10 @@ MISPLACED_TOLERANCE_MICRO = 0.5
 def step_content(bus: int, price_micro_per_mwh: int, width_w: int) -> bytes:
     """The committed bytes of a step; `bus` is its pseudonym."""
     return b"".join(value.to_bytes(8, "big", signed=True) for value in (bus, price_micro_per_mwh, width_w))
+
+
+MARGINAL_MICRO = 1_000.0
+"""Steps this close to the last LMP are published whatever their share: without marginal steps nothing can move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +70,10 @@ class PublicationWindow:
         offers = steps.kind == StepKind.OFFER
         distance = np.sort(np.abs(steps.price_micro_per_mwh - reference[steps.bus])[offers])
         allowed = int(self.largest_share * len(distance))
+        widest = float(self.half_width_micro_per_mwh)
         if allowed >= len(distance):
-            return float(self.half_width_micro_per_mwh)
-        return min(float(self.half_width_micro_per_mwh), float(distance[allowed]) - 0.5)
+            return widest
+        return min(widest, max(float(distance[allowed]) - 0.5, MARGINAL_MICRO))
 
 
 @dataclass
@@ -221,7 +239,9 @@ class RegionAgent:
 
     def open_round(self, message: bytes) -> None:
         """Put the flowgates in force that the hub announces, in its order."""
-        opening = pb.RoundOpening.FromString(message).intervals[0]
+        opening = only(parse(pb.RoundOpening, message, HUB).intervals, HUB)
+        ties = len(self._public.interconnection.tie_ids)
+        expect(all(tie < ties for tie in opening.tie_line), HUB, "an unknown tie-line is opened")
         gates = [self._public.region_flowgate(gate) for gate in opening.flowgates]
         self.activate(gates + [self._public.tie_flowgate(tie) for tie in opening.tie_line])
 
@@ -311,27 +331,39 @@ class RegionAgent:
     def inject(self, message: bytes) -> bytes:
         """Take the round's result and publish what the own injections are worth at the boundary."""
         state, network = self._now, self._region.network
-        result = pb.CouplingResult.FromString(message).intervals[0]
-        steps = state.steps
+        result = only(parse(pb.CouplingResult, message, HUB).intervals, HUB)
+        self._check_result(result, state)
+        steps, gates = state.steps, len(self._gates)
         acceptance = result.acceptances[self.index]
-        published = np.where(from_bitmap(acceptance.full, len(state.order)), steps.width_w[state.order], 0)
-        published[list(acceptance.partial)] = integers(acceptance.partial_w)
+        try:
+            full = from_bitmap(acceptance.full, len(state.order))
+        except ValueError as error:
+            raise ProtocolError(HUB, f"acceptance of region {self.name}: {error}") from error
+        published = np.where(full, steps.width_w[state.order], 0)
+        published = overwritten(published, acceptance.partial, acceptance.partial_w, HUB, "partial acceptance")
         accepted = np.where(self._inframarginal(state), steps.width_w, 0)
         accepted[state.order] = published
-        shadow_price, violation_w = np.zeros((2, len(self._gates)), dtype=np.int64)
-        shadow_price[list(result.priced_gate)] = integers(result.shadow_price)
-        violation_w[list(result.violated_gate)] = integers(result.violation_w)
         self._result = _RoundResult(
             accepted_w=accepted,
             injection_w=self._injection_w(steps.injection_w(accepted), integers(result.link_w)),
             energy_price=integers(result.energy_price),
-            shadow_price=shadow_price,
-            violation_w=violation_w,
+            shadow_price=scattered(gates, result.priced_gate, result.shadow_price, HUB, "shadow prices"),
+            violation_w=scattered(gates, result.violated_gate, result.violation_w, HUB, "violations"),
             balanced=not any(result.imbalance_w),
         )
         injection = self._reduction.boundary_injection(self._result.injection_w + network.shift_injection_w)
         reply = pb.IntervalInjection(interval=state.interval, injection_fine=to_fine(injection).tolist())
         return pb.BoundaryInjection(scope=self._scope, intervals=[reply]).SerializeToString(deterministic=True)
+
+    def _check_result(self, result: pb.IntervalResult, state: _IntervalState) -> None:
+        public = self._public.interconnection
+        expect(result.interval == state.interval, HUB, "the result is for another interval")
+        expect(result.round == state.round, HUB, f"the result is for round {result.round}, not {state.round}")
+        expect(len(result.acceptances) == public.region_count, HUB, "the result does not cover every region")
+        expect(len(result.link_w) == len(public.link_ids), HUB, "the result does not cover every link")
+        components = self._public.component_count
+        covered = len(result.energy_price) == components and len(result.imbalance_w) == components
+        expect(covered, HUB, "the result does not cover every component")
 
     def _injection_w(self, injection_w: IntArray, link_w: IntArray) -> IntArray:
         """Bus injections with the links that end here."""
@@ -342,7 +374,14 @@ class RegionAgent:
     def vote(self, message: bytes) -> bytes:
         """Accept with the region's certificate, or object with overloaded lines or with misplaced offers."""
         state, result = self._now, self._result
-        public = pb.BoundaryState.FromString(message).intervals[0]
+        public = only(parse(pb.BoundaryState, message, HUB).intervals, HUB)
+        size = len(self._public.interconnection.boundary_ids)
+        covered = len(public.angle) == size and len(public.price_difference) == size
+        expect(
+            covered and public.interval == state.interval,
+            HUB,
+            "the boundary state is incomplete or of another interval",
+        )
         energy = result.energy_price[self._public.impedance.component]
         boundary = _Boundary(integers(public.angle), energy + integers(public.price_difference))
         angles = self._reduction.angles(
@@ -352,7 +391,9 @@ class RegionAgent:
         price = self._prices(result)
         overloaded = self._loaded_lines(angles, margin=0) if result.balanced else []
         misplaced = self._misplaced(state, price)
-        vote = pb.IntervalVote(interval=state.interval, accept=not (overloaded or misplaced), misplaced_steps=misplaced)
+        vote = pb.IntervalVote(
+            interval=state.interval, accept=not (overloaded or misplaced.any()), misplaced_steps=int(misplaced.sum())
+        )
         if vote.accept:
             self.clearing = self._clearing(result, angles, price, boundary)
             self.certificate = self._certify(state.steps, result, boundary)
@@ -361,8 +402,8 @@ class RegionAgent:
             vote.link_end_price.extend(int(self.clearing.price[end.bus]) for end in self._region.link_ends)
         reported = self._loaded_lines(angles, WATCH_MARGIN) if vote.accept else overloaded
         vote.flowgates.extend(self._flowgate(line) for line in reported)
-        if misplaced:
-            self._widen(state, price)
+        if misplaced.any():
+            self._widen(state, price, misplaced)
         self._price = price
         return pb.Vote(scope=self._scope, intervals=[vote]).SerializeToString(deterministic=True)
 
@@ -383,16 +424,22 @@ class RegionAgent:
         loaded = loaded_lines(flow, network.flow_min_w, network.flow_max_w, self._rules.tolerance_w, margin)
         return [int(line) for line in np.flatnonzero(loaded & ~self._in_force)]
 
-    def _misplaced(self, state: _IntervalState, price: FloatArray) -> int:
+    def _misplaced(self, state: _IntervalState, price: FloatArray) -> BoolArray:
         """Unpublished steps on the wrong side of their LMP."""
         margin = state.steps.price_micro_per_mwh - price[state.steps.bus]
         taken = self._inframarginal(state)
         wrong = np.where(taken, margin > MISPLACED_TOLERANCE_MICRO, margin < -MISPLACED_TOLERANCE_MICRO)
-        return int((wrong & ~state.published).sum())
+        return np.asarray(wrong & ~state.published)
 
-    def _widen(self, state: _IntervalState, price: FloatArray) -> None:
-        """Publish next what lies between the old window and a doubled one around the new prices."""
+    def _widen(self, state: _IntervalState, price: FloatArray, misplaced: BoolArray) -> None:
+        """Publish next what lies between the old window and a doubled one around the new prices.
+
+        While offers are misplaced, prices beyond cap and floor (they tell that something is missing, not what it
+        is worth) do not yet call for demand to be shed or fixed injections to be curtailed.
+        """
         state.widenings += 1
+        if (state.steps.kind[misplaced] == StepKind.OFFER).any():
+            price = np.clip(price, self._rules.price_floor_micro_per_mwh, self._rules.price_cap_micro_per_mwh)
         reach = self._window.half_width_micro_per_mwh * 2.0**state.widenings
         state.low_price = np.minimum(state.low_price, price - reach)
         state.high_price = np.maximum(state.high_price, price + reach)

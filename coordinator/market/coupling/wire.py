@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 
 from topology.arrays import BoolArray, FloatArray, IntArray
 
@@ -20,9 +22,59 @@ class ProtocolError(ValueError):
         super().__init__(f"{'hub' if region < 0 else f'region {region}'}: {problem}")
 
 
+_M = TypeVar("_M", bound=Message)
+
+
+def parse(kind: type[_M], data: bytes, sender: int) -> _M:
+    """A message from bytes; raises ProtocolError naming the sender when they are not one."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ProtocolError(sender, f"bytes are not a {kind.DESCRIPTOR.name} ({error}); send it again") from error
+
+
+def only(intervals: Sequence[_M], sender: int) -> _M:
+    """The one interval of a message; raises ProtocolError when it has none or several."""
+    if len(intervals) != 1:
+        raise ProtocolError(sender, f"a message about {len(intervals)} intervals; this session couples one at a time")
+    return intervals[0]
+
+
+def expect(condition: bool, sender: int, problem: str) -> None:
+    """Raise ProtocolError unless the condition holds."""
+    if not condition:
+        raise ProtocolError(sender, problem)
+
+
+def scattered(size: int, index: Sequence[int], values: Sequence[int], sender: int, what: str) -> IntArray:
+    """Values at these positions, zero elsewhere; raises ProtocolError on a bad position or differing lengths."""
+    result = np.zeros(size, dtype=np.int64)
+    _overwrite(result, index, values, sender, what)
+    return result
+
+
+def overwritten(base: IntArray, index: Sequence[int], values: Sequence[int], sender: int, what: str) -> IntArray:
+    """A copy with other values at these positions; raises ProtocolError as `scattered` does."""
+    result = base.copy()
+    _overwrite(result, index, values, sender, what)
+    return result
+
+
+def _overwrite(target: IntArray, index: Sequence[int], values: Sequence[int], sender: int, what: str) -> None:
+    positions = integers(index)
+    expect(len(positions) == len(values), sender, f"{what}: positions and values differ in number")
+    ascending = bool((np.diff(positions) > 0).all())
+    in_range = not positions.size or (positions[0] >= 0 and positions[-1] < len(target))
+    expect(ascending and in_range, sender, f"{what}: positions must ascend below {len(target)}")
+    target[positions] = integers(values)
+
+
 def integers(values: Iterable[int]) -> IntArray:
     """A repeated field as an array."""
-    return np.array(list(values), dtype=np.int64)
+    try:
+        return np.array(list(values), dtype=np.int64)
+    except OverflowError as error:
+        raise ProtocolError(-1, "a number does not fit 64 bits signed") from error
 
 
 def fine(value: float) -> int:
