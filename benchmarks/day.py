@@ -174,7 +174,7 @@ def run_day(day: Day, intervals: int, window_per_mwh: float, check_every: int) -
         steps = split_book(day.cut, book, rules)
         interval = pb.Interval(start_s=number * SECONDS, duration_s=SECONDS, run=pb.MARKET_RUN_INTRADAY)
         outcome = session.couple(interval, steps, window=window)
-        objective = outcome.agreement.objective_micro_per_h
+        objective = outcome.agreement.objective.per_h * MICRO
         central, error = None, 0.0
         if number % check_every == 0:
             central = solve_central(Problem(day.network, tabulate(book, rules).steps, rules))

@@ -229,8 +229,7 @@ def regions_automatic(network: DcNetwork, count: int) -> tuple[str, ...]:
     contiguous = int(network.components.max()) == 0
     _, assigned = pymetis.part_graph(
         count,
-        xadj=adjacency.indptr.tolist(),
-        adjncy=adjacency.indices.tolist(),
+        pymetis.CSRAdjacency(adjacency.indptr.tolist(), adjacency.indices.tolist()),
         eweights=adjacency.data.tolist(),
         recursive=False,
         options=pymetis.Options(contig=int(contiguous), seed=PARTITION_SEED),

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from coordinator.market.clearing import Clearing, Problem, rounded_balanced
 from coordinator.market.fixed_point import ANGLE_BITS, PRICE_BITS, to_fixed
 from coordinator.market.flowgate_program import POWER_UNIT_W, FlowgateProgram, solve_flowgates
-from coordinator.market.linear_program import Algorithm, LinearProgram, Solution, SolverError
+from coordinator.market.linear_program import Algorithm, InfeasibleError, LinearProgram, Solution, SolverError
 from coordinator.market.offers import MICRO
 from topology.arrays import BoolArray, FloatArray, IntArray
 from topology.dc import UNLIMITED_W, PowerTransferFactors
@@ -52,7 +52,7 @@ def solve_central(problem: Problem, algorithm: Algorithm = "simplex") -> Central
         solution = hard.program.solve()
         if hard.largest_shadow_price(solution) <= problem.rules.line_violation_micro_per_mwh:
             return hard.result(solution, time.perf_counter() - started)
-    except SolverError:
+    except InfeasibleError:
         pass
     elastic = _AngleProgram(problem, elastic=True, algorithm=algorithm)
     return elastic.result(elastic.program.solve(), time.perf_counter() - started)
@@ -146,6 +146,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
     balance = _component_balance(problem)
     gates = np.zeros(0, dtype=np.int64)
     rows = np.zeros((0, network.bus_count))
+    likely = np.zeros(0, dtype=np.bool_)
     withdrawal = -steps.withdrawal_w.astype(np.float64)
     for number in range(1, MAXIMUM_ROUNDS + 1):
         shift_w = network.shift_flow_w[gates] + rows @ network.shift_injection_w
@@ -162,7 +163,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
             row_names=[str(c) for c in range(balance.shape[0])] + [network.branch_ids[g] for g in gates],
             line_violation_micro_per_mwh=problem.rules.line_violation_micro_per_mwh,
         )
-        optimum = solve_flowgates(program, seed)
+        optimum = solve_flowgates(program, seed, likely)
         accepted, link = optimum.quantity_w[:step_count], optimum.quantity_w[step_count:]
         flows = _flows(problem, transfer, accepted, link)
         excess = np.maximum(flows - network.flow_max_w, network.flow_min_w - flows)
@@ -184,6 +185,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
                 rounds=number,
             )
         gates = np.concatenate([gates, violated])
+        likely = np.concatenate([optimum.shadow_price != 0, np.zeros(len(violated), dtype=np.bool_)])
         rows = np.vstack([rows, transfer.rows(violated)])
     raise SolverError(f"{MAXIMUM_ROUNDS} rounds of adding violated lines did not end; use solve_central")
 

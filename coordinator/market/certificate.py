@@ -35,15 +35,14 @@ from coordinator.market.fixed_point import (
     ANGLE_BITS,
     PRICE_BITS,
     WideArray,
-    divide_half_even,
     dot,
     exact_sum,
     multiply,
     widened,
 )
-from coordinator.market.offers import MICRO, StepKind
+from coordinator.market.offers import MICRO, Objective, StepKind
 from topology.arrays import IntArray
-from topology.dc import UNLIMITED_W, W_PER_MW
+from topology.dc import UNLIMITED_W
 
 ANGLE_BOX_RAD = 32
 """Public bound on the spread of angles in a component. It multiplies only rounding residuals."""
@@ -85,19 +84,24 @@ class TieTerms:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was proven. Money in micro-units per hour; `gap_micro_per_h` bounds the welfare that can be missing.
+    """What was proven: the objective, and a bound on the welfare that can be missing.
 
-    `gap_exact` and `objective_micro_per_h` of the parts add up; `residual_w` and `overload_w` are the largest
+    Objectives and `gap_exact` of the parts add up; `residual_w` and `overload_w` are the largest
     seen; `shed_w` and `curtailed_w` per bus id and `violation_w` per branch id name what could not be served.
     """
 
-    objective_micro_per_h: int
+    objective: Objective
     gap_exact: int
     residual_w: int
     overload_w: int
     shed_w: dict[str, int] = field(default_factory=dict)
     curtailed_w: dict[str, int] = field(default_factory=dict)
     violation_w: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def objective_micro_per_h(self) -> int:
+        """The objective in whole micro-units per hour."""
+        return self.objective.micro_per_h
 
     @property
     def gap_micro_per_h(self) -> int:
@@ -138,8 +142,10 @@ def certify_region(problem: Problem, clearing: Clearing, ties: TieTerms, injecti
     bus_gap += (2 * ANGLE_BOX_RAD) * price_residual.absolute().total()
     shed, curtailed = _unserved(problem, clearing)
     return Certificate(
-        objective_micro_per_h=steps.objective_micro_per_h(clearing.accepted_w)
-        + divide_half_even(exact_sum(clearing.violation_w) * rules.line_violation_micro_per_mwh, W_PER_MW),
+        objective=Objective(
+            steps.objective_exact(clearing.accepted_w)
+            + exact_sum(clearing.violation_w) * rules.line_violation_micro_per_mwh
+        ),
         gap_exact=_step_terms(problem, clearing).total() + _line_terms(problem, clearing, flow_w).total() + bus_gap,
         residual_w=int(residual.max(initial=0)) >> _RESIDUAL_BITS,
         overload_w=overload,

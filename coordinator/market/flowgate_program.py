@@ -25,10 +25,14 @@ import scipy.sparse as sp
 
 from coordinator.market.linear_program import LinearProgram, Solution
 from coordinator.market.offers import MICRO
-from topology.arrays import FloatArray
+from topology.arrays import BoolArray, FloatArray, IntArray
 
 POWER_UNIT_W = 1e8
 BALANCE_PRICE_FACTOR = 10.0
+DUAL_NOISE_MICRO = 0.02
+"""Shadow prices below this are the solver's tolerance, often of the wrong sign, and count as zero."""
+FEW_GATES = 48
+LAZY_TOLERANCE_W = 0.25
 DISPLACEMENT_MIN_W = 16
 DISPLACEMENT_MAX_W = 63
 
@@ -83,46 +87,124 @@ class Optimum:
     violation_w: FloatArray
 
 
-def solve_flowgates(program: FlowgateProgram, seed: bytes) -> Optimum:
-    """Solve, then solve again with displaced right-hand sides, warm, for the duals of the price rule."""
-    count = len(program.price_micro_per_mwh)
-    lower = np.concatenate([-program.base_w, program.gate_min_w - program.gate_base_w]) / POWER_UNIT_W
-    upper = np.concatenate([-program.base_w, program.gate_max_w - program.gate_base_w]) / POWER_UNIT_W
-    model = _linear_program(program, lower, upper)
-    plain = model.solve()
-    shift = np.array([displacement_w(seed, name) for name in program.row_names], dtype=np.float64) / POWER_UNIT_W
-    model.set_row_bounds(lower + shift, upper + shift)
-    displaced = model.solve()
-    stretch = _stretch(program, plain, count)
+def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | None = None) -> Optimum:
+    """Solve, then solve again with displaced right-hand sides, warm, for the duals of the price rule.
+
+    Gate rows enter the solver lazily: first those that are `likely` to bind (all, where there are few), then
+    whichever the solution violates, until it violates none; the optimum is that of the whole program.
+    """
+    shift = np.array([displacement_w(seed, name) for name in program.row_names], dtype=np.float64)
+    model = _LazyProgram(program, likely)
+    plain = model.solve(np.zeros_like(shift))
+    displaced = model.solve(shift)
     return Optimum(
-        quantity_w=plain.columns[:count] * POWER_UNIT_W,
-        witness_w=displaced.columns[:count] * POWER_UNIT_W,
-        energy_price=displaced.duals[: program.component_count] * MICRO,
-        shadow_price=displaced.duals[program.component_count :] * MICRO,
-        imbalance_w=stretch[: program.component_count],
-        violation_w=stretch[program.component_count :],
+        quantity_w=plain.quantity_w,
+        witness_w=displaced.quantity_w,
+        energy_price=displaced.energy_price,
+        shadow_price=_denoised(displaced.shadow_price),
+        imbalance_w=plain.imbalance_w,
+        violation_w=plain.violation_w,
     )
 
 
-def _linear_program(program: FlowgateProgram, lower: FloatArray, upper: FloatArray) -> LinearProgram:
-    rows = program.component_count + len(program.factors)
-    elastic = sp.identity(rows, format="csc")
-    matrix = sp.hstack([sp.vstack([program.balance, sp.csr_matrix(program.factors)]), elastic, -elastic], format="csc")
-    line_price = program.line_violation_micro_per_mwh / MICRO
-    penalty = np.full(rows, line_price)
-    penalty[: program.component_count] *= BALANCE_PRICE_FACTOR
-    slack_lower, slack_upper = np.zeros(2 * rows), np.full(2 * rows, np.inf)
-    return LinearProgram(
-        cost=np.concatenate([program.price_micro_per_mwh / MICRO, penalty, penalty]),
-        matrix=matrix,
-        row_lower=lower,
-        row_upper=upper,
-        column_lower=np.concatenate([program.lower_w / POWER_UNIT_W, slack_lower]),
-        column_upper=np.concatenate([program.upper_w / POWER_UNIT_W, slack_upper]),
-    )
+@dataclass(frozen=True)
+class _Partial:
+    """One solution of the lazy program; prices in micro-units per MWh, all gates present."""
+
+    quantity_w: FloatArray
+    energy_price: FloatArray
+    shadow_price: FloatArray
+    imbalance_w: FloatArray
+    violation_w: FloatArray
 
 
-def _stretch(program: FlowgateProgram, solution: Solution, count: int) -> FloatArray:
-    rows = program.component_count + len(program.factors)
-    up, down = solution.columns[count : count + rows], solution.columns[count + rows :]
-    return (down - up) * POWER_UNIT_W
+class _LazyProgram:
+    """The program with only some of its gate rows in the solver; rows are elastic pairs of slack columns."""
+
+    def __init__(self, program: FlowgateProgram, likely: BoolArray | None) -> None:
+        self._program = program
+        gates, components = len(program.factors), program.component_count
+        self._rows = np.arange(gates) if likely is None or gates <= FEW_GATES else np.flatnonzero(likely)
+        penalty = np.full(components, self._line_price * BALANCE_PRICE_FACTOR)
+        slack = sp.identity(components, format="csc")
+        lower, upper = self._balance_bounds(np.zeros(components + gates))
+        self._model = LinearProgram(
+            cost=np.concatenate([program.price_micro_per_mwh / MICRO, penalty, penalty]),
+            matrix=sp.hstack([program.balance, slack, -slack], format="csc"),
+            row_lower=lower,
+            row_upper=upper,
+            column_lower=np.concatenate([program.lower_w / POWER_UNIT_W, np.zeros(2 * components)]),
+            column_upper=np.concatenate([program.upper_w / POWER_UNIT_W, np.full(2 * components, np.inf)]),
+        )
+        self._blocks: list[int] = []
+        self._append(self._rows, np.zeros(components + gates))
+
+    @property
+    def _line_price(self) -> float:
+        return self._program.line_violation_micro_per_mwh / MICRO
+
+    def _balance_bounds(self, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+        right_hand_side = (shift[: self._program.component_count] - self._program.base_w) / POWER_UNIT_W
+        return right_hand_side, right_hand_side
+
+    def _gate_bounds(self, gates: IntArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+        program = self._program
+        moved = shift[program.component_count + gates] - program.gate_base_w[gates]
+        return (program.gate_min_w[gates] + moved) / POWER_UNIT_W, (program.gate_max_w[gates] + moved) / POWER_UNIT_W
+
+    def _append(self, gates: IntArray, shift: FloatArray) -> None:
+        lower, upper = self._gate_bounds(gates, shift)
+        penalty = np.full(len(gates), self._line_price)
+        self._model.add_elastic_rows(self._program.factors[gates], lower, upper, penalty)
+        self._blocks.append(len(gates))
+
+    def solve(self, shift: FloatArray) -> _Partial:
+        """The optimum under right-hand sides displaced by `shift` (W), over balance rows and gates."""
+        program = self._program
+        lower, upper = self._balance_bounds(shift)
+        gate_lower, gate_upper = self._gate_bounds(self._rows, shift)
+        self._model.set_row_bounds(np.concatenate([lower, gate_lower]), np.concatenate([upper, gate_upper]))
+        while True:
+            solution = self._model.solve()
+            quantity_w = solution.columns[: len(program.price_micro_per_mwh)] * POWER_UNIT_W
+            new = self._violated(quantity_w, shift)
+            if not new.size:
+                return self._partial(solution, quantity_w)
+            self._append(new, shift)
+            self._rows = np.concatenate([self._rows, new])
+
+    def _violated(self, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
+        """Gates outside the solver whose limit this solution exceeds."""
+        program = self._program
+        outside = np.ones(len(program.factors), dtype=np.bool_)
+        outside[self._rows] = False
+        gates = np.flatnonzero(outside)
+        flow = program.factors[gates] @ quantity_w
+        lower, upper = self._gate_bounds(gates, shift)
+        excess = np.maximum(flow - upper * POWER_UNIT_W, lower * POWER_UNIT_W - flow)
+        return gates[excess > LAZY_TOLERANCE_W]
+
+    def _partial(self, solution: Solution, quantity_w: FloatArray) -> _Partial:
+        program = self._program
+        components, gates = program.component_count, len(program.factors)
+        stretch = self._stretch(solution)
+        shadow_price, violation_w = np.zeros(gates), np.zeros(gates)
+        shadow_price[self._rows] = solution.duals[components:] * MICRO
+        violation_w[self._rows] = stretch[components:]
+        return _Partial(
+            quantity_w, solution.duals[:components] * MICRO, shadow_price, stretch[:components], violation_w
+        )
+
+    def _stretch(self, solution: Solution) -> FloatArray:
+        """How far each row in the solver was stretched, W: the slack columns stand in pairs of blocks."""
+        first = len(self._program.price_micro_per_mwh)
+        parts = []
+        for size in (self._program.component_count, *self._blocks):
+            up, down = solution.columns[first : first + size], solution.columns[first + size : first + 2 * size]
+            parts.append((down - up) * POWER_UNIT_W)
+            first += 2 * size
+        return np.concatenate(parts)
+
+
+def _denoised(shadow_price: FloatArray) -> FloatArray:
+    return np.where(np.abs(shadow_price) < DUAL_NOISE_MICRO, 0.0, shadow_price)

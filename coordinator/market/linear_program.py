@@ -21,10 +21,15 @@ Algorithm = Literal["simplex", "ipm"]
 _LOG = logging.getLogger(__name__)
 _FEASIBILITY = 1e-9
 _SMALLEST_ENTRY = 1e-12
+_INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 
 
 class SolverError(RuntimeError):
     """No algorithm reached a proven optimum; the message says what was tried and which status came back."""
+
+
+class InfeasibleError(SolverError):
+    """The solver proved that nothing satisfies all rows and bounds."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,28 @@ class LinearProgram:
         count = len(row_lower)
         self._highs.changeRowsBounds(count, np.arange(count, dtype=np.int32), row_lower, row_upper)
 
+    def add_elastic_rows(
+        self, matrix: FloatArray, row_lower: FloatArray, row_upper: FloatArray, penalty: FloatArray
+    ) -> None:
+        """Append dense rows over the first columns, each with a pair of penalized slack columns."""
+        rows, columns = matrix.shape
+        first = self._highs.getNumCol()
+        slack = np.concatenate([penalty, penalty])
+        none = np.zeros(0, dtype=np.int32)
+        count = 2 * rows
+        self._highs.addCols(
+            count, slack, np.zeros(count), np.full(count, np.inf), 0, none, none, np.zeros(0, dtype=np.float64)
+        )
+        own = np.arange(rows)
+        indices = np.hstack(
+            [np.tile(np.arange(columns), (rows, 1)), (first + own)[:, None], (first + rows + own)[:, None]]
+        )
+        values = np.hstack([matrix, np.ones((rows, 1)), -np.ones((rows, 1))])
+        starts = (np.arange(rows) * (columns + 2)).astype(np.int32)
+        self._highs.addRows(
+            rows, row_lower, row_upper, values.size, starts, indices.ravel().astype(np.int32), values.ravel()
+        )
+
     def solve(self) -> Solution:
         """The optimum. Raises SolverError when neither the chosen nor the other algorithm proves one."""
         other: Algorithm = "ipm" if self._algorithm == "simplex" else "simplex"
@@ -87,6 +114,8 @@ class LinearProgram:
             status = self._highs.getModelStatus()
             if status == highspy.HighsModelStatus.kOptimal:
                 return self._solution()
+            if status in _INFEASIBLE:
+                raise InfeasibleError("nothing satisfies all limits; check minimum flows, phase shifts and ratings")
             tried.append(f"{algorithm}: {self._highs.modelStatusToString(status)}")
             _LOG.warning("HiGHS did not prove an optimum (%s)", tried[-1])
             self._highs.clearSolver()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coordinator.market.fixed_point import PRICE_BITS, dot, exact_sum
+from coordinator.market.fixed_point import PRICE_BITS, divide_half_even, dot, exact_sum
 from topology.arrays import IntArray
 
 MICRO = 1_000_000
@@ -175,6 +175,23 @@ def _add_fixed(injection: IntArray, withdrawal: IntArray, bus: int, power_w: int
     (injection if power_w >= 0 else withdrawal)[bus] += abs(power_w)
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A cost per hour, exact: `exact` counts W * micro-units per MWh, millionths of a micro-unit per hour."""
+
+    exact: int
+
+    @property
+    def micro_per_h(self) -> int:
+        """Whole micro-units per hour, half to even."""
+        return divide_half_even(self.exact, MICRO)
+
+    @property
+    def per_h(self) -> float:
+        """Units of the asset per hour."""
+        return self.exact / MICRO**2
+
+
 class StepKind(IntEnum):
     """Why a step is in the table: an offer, demand that may be shed, or a fixed injection that may be curtailed."""
 
@@ -220,9 +237,9 @@ class StepTable:
         np.add.at(injection, self.bus, accepted_w)
         return injection
 
-    def objective_micro_per_h(self, accepted_w: IntArray) -> int:
-        """Cost per hour of what is accepted, with what is shed or curtailed at the value of lost load."""
-        return self.offset_micro_per_h + (dot(accepted_w, self.price_micro_per_mwh) + MICRO // 2) // MICRO
+    def objective_exact(self, accepted_w: IntArray) -> int:
+        """Cost of what is accepted, with what is shed or curtailed at the value of lost load; see `Objective`."""
+        return self.offset_micro_per_h * MICRO + dot(accepted_w, self.price_micro_per_mwh)
 
 
 @dataclass(frozen=True)

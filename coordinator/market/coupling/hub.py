@@ -19,7 +19,7 @@ from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, v
 from coordinator.market.certificate import CertificateError, gap_micro_per_h
 from coordinator.market.clearing import rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
-from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork
+from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
 from coordinator.market.coupling.wire import (
     ProtocolError,
     bitmap,
@@ -33,10 +33,9 @@ from coordinator.market.coupling.wire import (
 )
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, to_fixed
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
-from coordinator.market.offers import MarketRules
+from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
-from topology.arrays import IntArray
-from topology.dc import W_PER_MW
+from topology.arrays import BoolArray, IntArray
 
 _UNKNOWN = -(1 << 62)
 _DECIMAL = re.compile(r"-?[0-9]{1,60}")
@@ -91,11 +90,16 @@ class _FactorCache:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What all regions accepted: the objective and the certified gap in micro-units per hour, in public integers."""
+    """What all regions accepted, in public integers: the objective and the certified gap."""
 
-    objective_micro_per_h: int
+    objective: Objective
     gap_micro_per_h: int
     published_steps: int
+
+    @property
+    def objective_micro_per_h(self) -> int:
+        """The objective in whole micro-units per hour."""
+        return self.objective.micro_per_h
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Hub:
         self._rules = rules
         self._scope = pb.Scope(carrier="electricity", asset=asset, topology_id=public.topology_id)
         self.gates: list[ActiveFlowgate] = []
+        self._shadow = np.zeros(0, dtype=np.int64)
         self._cache = [_FactorCache() for _ in range(public.interconnection.region_count)]
 
     def _regions(self) -> range:
@@ -145,7 +150,7 @@ class Hub:
             self._take(region, message)
         program = self._program()
         self._program_now = program
-        optimum = solve_flowgates(program, self._seed)
+        optimum = solve_flowgates(program, self._seed, self._likely())
         self._result = self._announce(program, optimum)
         return pb.CouplingResult(scope=self._scope, intervals=[self._result]).SerializeToString(deterministic=True)
 
@@ -232,6 +237,12 @@ class Hub:
         shape = (self._public.component_count, steps + len(self._public.interconnection.link_ids))
         return sp.csr_matrix((values, (rows.astype(np.int64), columns.astype(np.int64))), shape=shape)
 
+    def _likely(self) -> BoolArray:
+        """Flowgates that bore a shadow price when last solved."""
+        likely = np.zeros(len(self.gates), dtype=np.bool_)
+        likely[: len(self._shadow)] = self._shadow != 0
+        return likely
+
     def _announce(self, program: FlowgateProgram, optimum: Optimum) -> pb.IntervalResult:
         steps = len(self._widths)
         imbalance = np.rint(optimum.imbalance_w).astype(np.int64)
@@ -310,8 +321,10 @@ class Hub:
         balanced = not any(self._result.imbalance_w)
         ties = self._ties_beyond(0) if balanced else []
         if ties or not all(vote.accept for vote in parsed):
-            flowgates = [gate for vote in parsed if not vote.accept for gate in vote.flowgates]
-            return Decision(None, self._activate(flowgates, ties))
+            flowgates = [gate for vote in parsed for gate in vote.flowgates]
+            return Decision(
+                None, self._activate(flowgates, self._ties_beyond(objection_margin(self._round)) if balanced else [])
+            )
         if not balanced:
             raise CertificateError(
                 "balance",
@@ -329,7 +342,8 @@ class Hub:
         expect(not foreign, region, f"publishes flowgate {foreign[:1]} of another region")
         if vote.accept:
             expect(len(vote.link_end_price) == ends, region, f"{len(vote.link_end_price)} link prices for {ends} ends")
-            expect(bool(_DECIMAL.fullmatch(vote.gap_exact)), region, f"its gap is {vote.gap_exact!r}, not a number")
+            for name, text in (("gap", vote.gap_exact), ("objective", vote.objective_exact)):
+                expect(bool(_DECIMAL.fullmatch(text)), region, f"its {name} is {text[:80]!r}, not a number")
 
     def _ties_beyond(self, margin: float) -> list[int]:
         active = {gate.line for gate in self.gates if gate.owner == TIE}
@@ -351,19 +365,19 @@ class Hub:
     def _settle(self, votes: Sequence[pb.IntervalVote]) -> Agreement:
         """The public part of the certificate: ties, links, price rule, and the sum of all gaps."""
         public, rules = self._public, self._rules
-        self.tie_shadow_price, tie_violation = self._tie_values(self._shadow), self._tie_values(self._violation)
+        self.tie_shadow_price, self.tie_violation_w = self._tie_values(self._shadow), self._tie_values(self._violation)
         self.boundary_angle = self._angle
         self.boundary_price = self._energy[public.impedance.component] + self._difference
         self.link_w = integers(self._result.link_w)
         self.shadow_price = self._shadow
         self.link_end_price = self._link_end_prices(votes)
-        gap = public.tie_gap(self._angle, self.tie_shadow_price, tie_violation, rules) + self._link_gap()
+        gap = public.tie_gap(self._angle, self.tie_shadow_price, self.tie_violation_w, rules) + self._link_gap()
         gap += sum(int(vote.gap_exact) for vote in votes)
-        objective = sum(vote.objective_micro_per_h for vote in votes)
-        objective += int(tie_violation.sum()) * rules.line_violation_micro_per_mwh // W_PER_MW
+        exact = sum(int(vote.objective_exact) for vote in votes)
+        objective = Objective(exact + int(self.tie_violation_w.sum()) * rules.line_violation_micro_per_mwh)
         self.check_price_rule()
         bound = gap_micro_per_h(gap)
-        if bound > rules.gap_tolerance_micro_per_h(objective):
+        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h):
             worst = max(self._regions(), key=lambda region: int(votes[region].gap_exact))
             name = public.interconnection.region_names[worst]
             raise CertificateError("gap", f"region {name}", f"the sum of gaps is {bound} micro-units per hour")

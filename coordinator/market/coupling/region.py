@@ -21,6 +21,7 @@ from coordinator.market.coupling.public import (
     PublicNetwork,
     flowgate_content,
     loaded_lines,
+    objection_margin,
 )
 from coordinator.market.coupling.wire import (
     ProtocolError,
@@ -397,11 +398,12 @@ class RegionAgent:
         if vote.accept:
             self.clearing = self._clearing(result, angles, price, boundary)
             self.certificate = self._certify(state.steps, result, boundary)
-            vote.objective_micro_per_h = self.certificate.objective_micro_per_h
+            vote.objective_exact = str(self.certificate.objective.exact)
             vote.gap_exact = str(self.certificate.gap_exact)
             vote.link_end_price.extend(int(self.clearing.price[end.bus]) for end in self._region.link_ends)
-        reported = self._loaded_lines(angles, WATCH_MARGIN) if vote.accept else overloaded
-        vote.flowgates.extend(self._flowgate(line) for line in reported)
+        if result.balanced:
+            margin = WATCH_MARGIN if vote.accept else objection_margin(state.round)
+            vote.flowgates.extend(self._flowgate(line) for line in self._loaded_lines(angles, margin))
         if misplaced.any():
             self._widen(state, price, misplaced)
         self._price = price

@@ -79,6 +79,7 @@ class Outcome:
     certificates: tuple[Certificate, ...]
     congested: dict[str, int]
     tie_shadow_price: IntArray
+    tie_violation_w: IntArray
     boundary_angle: IntArray
     boundary_price: IntArray
     link_w: IntArray
@@ -198,6 +199,7 @@ class CouplingSession:
             certificates=tuple(region.certificate for region in self.regions),
             congested=self._congested(),
             tie_shadow_price=hub.tie_shadow_price,
+            tie_violation_w=hub.tie_violation_w,
             boundary_angle=hub.boundary_angle,
             boundary_price=hub.boundary_price,
             link_w=hub.link_w,
@@ -261,7 +263,7 @@ def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> t
         angle[region.buses], price[region.buses] = clearing.angle, clearing.price
         withdrawal[region.buses] = table.withdrawal_w
         shadow[region.branches], violation[region.branches] = clearing.shadow_price, clearing.violation_w
-    shadow[cut.tie_branches] = outcome.tie_shadow_price
+    shadow[cut.tie_branches], violation[cut.tie_branches] = outcome.tie_shadow_price, outcome.tie_violation_w
     whole = StepTable(
         bus=np.concatenate([r.buses[t.bus] for r, t in zip(cut.regions, steps, strict=True)]),
         width_w=np.concatenate([table.width_w for table in steps]),
