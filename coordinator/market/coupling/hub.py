@@ -35,7 +35,7 @@ from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, 
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
 from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
-from topology.arrays import BoolArray, IntArray
+from topology.arrays import BoolArray, FloatArray, IntArray
 
 _UNKNOWN = -(1 << 62)
 _DECIMAL = re.compile(r"-?[0-9]{1,60}")
@@ -253,6 +253,7 @@ class Hub:
         accepted = rounded_balanced(
             optimum.quantity_w[:steps], self._lower[:steps], self._widths, self._components, target
         )
+        self._accepted_w = accepted
         witness = np.clip(to_fine(optimum.witness_w), self._lower << 10, self._upper << 10)
         shadow = to_fixed(optimum.shadow_price, PRICE_BITS)
         violation = np.rint(np.abs(optimum.violation_w)).astype(np.int64)
@@ -300,6 +301,8 @@ class Hub:
         sizes = np.diff(public.interconnection.offsets)
         for region, part in enumerate(parts):
             expect(len(part) == sizes[region], region, f"{len(part)} boundary injections for {sizes[region]} buses")
+        for region, part in enumerate(parts):
+            self._check_loadings(region, from_fine(part))
         injection = from_fine(np.concatenate(parts)) + public.shift_injection_w
         self._angle = to_fixed(public.impedance.matrix @ injection, ANGLE_BITS)
         rows = np.array([gate.row for gate in self.gates]).reshape(len(self.gates), len(injection))
@@ -308,6 +311,29 @@ class Hub:
             interval=self._interval, angle=self._angle.tolist(), price_difference=self._difference.tolist()
         )
         return pb.BoundaryState(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
+
+    def _check_loadings(self, region: int, injection_w: FloatArray) -> None:
+        """A region's boundary injection must load foreign flowgates as its own published sums and factors say."""
+        foreign = [i for i, gate in enumerate(self.gates) if gate.owner != region]
+        if not foreign:
+            return
+        block = self._public.interconnection.boundary_of(region)
+        rows = np.array([self.gates[i].row[block] for i in foreign])
+        first = sum(len(buses) for buses in self._buses[:region])
+        columns = slice(first, first + len(self._buses[region]))
+        factors = from_fixed(self._factors[foreign, columns], FACTOR_BITS)
+        said = from_fine(self._published[region].loading_fine[foreign]) + factors @ self._accepted_w[columns]
+        for end in self._public.link_ends:
+            if end.region == region:
+                factor = self._cache[region].get(region, len(self.gates), np.array([end.bus]))[foreign, 0]
+                said = said + end.sign * float(self._result.link_w[end.link]) * from_fixed(factor, FACTOR_BITS)
+        miss = np.abs(rows @ injection_w - said)
+        worst = int(miss.argmax())
+        expect(
+            bool(miss[worst] <= self._rules.tolerance_w),
+            region,
+            f"its boundary injection loads {self.gates[foreign[worst]].name} by {miss[worst]:.0f} W other than it said",
+        )
 
     def tally(self, votes: Sequence[bytes]) -> Decision:
         """The agreement when nobody objects, and which flowgates come into force next.
