@@ -113,7 +113,8 @@ class _AngleProgram:
         buses, links = network.bus_count, len(network.link_ids)
         limited = np.flatnonzero(self._limited)
         shadow, violation = np.zeros(network.branch_count), np.zeros(network.branch_count)
-        shadow[limited] = solution.duals[buses:] * MICRO
+        ceiling = self._problem.rules.line_violation_micro_per_mwh
+        shadow[limited] = np.clip(solution.duals[buses:] * MICRO, -ceiling, ceiling)
         if self._elastic:
             stretch = solution.columns[buses + steps.count + links :].reshape(2, -1) * POWER_UNIT_W
             violation[limited] = stretch[0] + stretch[1]

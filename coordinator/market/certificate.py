@@ -6,7 +6,7 @@
 2. balance     accepted injections sum to zero exactly in each AC component;
 3. bus         at every bus the injection equals the outgoing flows within `tolerance_w`, angles within ANGLE_BOX_RAD;
 4. limit       every flow is within its limits by `tolerance_w` (or by a violation that is published by name);
-5. price       every LMP follows from the shadow prices: lambda = lambda_0 + sum mu * h, to PRICE_TOLERANCE;
+5. price       every LMP follows from the shadow prices: lambda = lambda_0 + sum mu * h, to `price_tolerance`;
 6. gap         the welfare gap is within the rules' tolerance.
 
 The gap is a sum of terms none of which can be negative beyond rounding (weak duality, Neumaier and Shcherbina,
@@ -44,10 +44,10 @@ from coordinator.market.offers import MICRO, Objective, StepKind
 from topology.arrays import IntArray
 from topology.dc import UNLIMITED_W
 
-ANGLE_BOX_RAD = 32
+ANGLE_BOX_RAD = 256
 """Public bound on the spread of angles in a component. It multiplies only rounding residuals."""
-PRICE_TOLERANCE = 1 << (PRICE_BITS - 4)
-"""An LMP may miss its formula by 1/16 micro-unit per MWh."""
+_PRICE_TOLERANCE = 1 << (PRICE_BITS - 4)
+_PRICE_TOLERANCE_SHIFT = 34
 _RESIDUAL_BITS = 10
 _MICRO_SCALE = MICRO << PRICE_BITS
 
@@ -120,7 +120,8 @@ def verify(problem: Problem, clearing: Clearing) -> Certificate:
     _check_balance(problem, clearing)
     certificate = certify_region(problem, clearing, TieTerms.none(), clearing.injection_w(problem))
     certificate = replace(certificate, gap_exact=certificate.gap_exact + _link_gap(problem, clearing))
-    tolerance = problem.rules.gap_tolerance_micro_per_h(certificate.objective_micro_per_h)
+    highest = largest(clearing.price, clearing.shadow_price)
+    tolerance = problem.rules.gap_tolerance_micro_per_h(certificate.objective_micro_per_h, highest)
     if certificate.gap_micro_per_h > tolerance:
         _blame(problem, clearing, certificate.gap_micro_per_h, tolerance)
     return certificate
@@ -153,6 +154,16 @@ def certify_region(problem: Problem, clearing: Clearing, ties: TieTerms, injecti
         curtailed_w=curtailed,
         violation_w={network.branch_ids[i]: int(clearing.violation_w[i]) for i in np.flatnonzero(clearing.violation_w)},
     )
+
+
+def price_tolerance(*prices: IntArray) -> int:
+    """How far an LMP may miss its formula: 1/16 micro-unit per MWh, and 2**-34 of the largest price around."""
+    return _PRICE_TOLERANCE + (largest(*prices) >> _PRICE_TOLERANCE_SHIFT)
+
+
+def largest(*arrays: IntArray) -> int:
+    """The largest magnitude in these arrays."""
+    return max(int(np.abs(values).max(initial=0)) for values in arrays)
 
 
 def _flow_exact(problem: Problem, clearing: Clearing) -> WideArray:
@@ -273,7 +284,8 @@ def _price_residual(problem: Problem, clearing: Clearing, ties: TieTerms) -> Wid
     for index in (network.from_bus, network.to_bus):
         np.add.at(strength, index, np.abs(network.susceptance_w_per_rad))
     np.add.at(strength, ties.bus, np.abs(ties.susceptance_w_per_rad))
-    allowed = multiply(strength, np.full(size, PRICE_TOLERANCE, dtype=np.int64))
+    tolerance = price_tolerance(clearing.price, clearing.shadow_price, ties.price_slack)
+    allowed = multiply(strength, np.full(size, tolerance, dtype=np.int64))
     over = np.flatnonzero((residual.absolute() - allowed).high >= 0)
     over = over[[(residual.absolute().at(i) > allowed.at(i)) for i in over.tolist()]]
     if over.size:
@@ -311,10 +323,16 @@ def _line_terms(problem: Problem, clearing: Clearing, flow_w: IntArray) -> WideA
     if dear.size:
         label = network.branch_labels[int(dear[0])]
         raise CertificateError("gap", label, f"shadow price {_money(mu[dear[0]])} is beyond the line violation price")
-    terms = multiply(mu, np.where(mu != 0, flow_w - limit, 0))
+    terms = complementarity(mu, flow_w, limit)
     if clearing.violation_w.any():
         terms = terms + multiply(np.full_like(mu, price), clearing.violation_w)
     return terms
+
+
+def complementarity(shadow_price: IntArray, flow_w: IntArray, limit_w: IntArray) -> WideArray:
+    """shadow price * (flow - limit), plus what half a watt is worth, since flows are rounded to whole watts."""
+    missing = multiply(shadow_price, np.where(shadow_price != 0, flow_w - limit_w, 0))
+    return missing + multiply((np.abs(shadow_price) + 1) >> 1, np.ones_like(shadow_price))
 
 
 def _unserved(problem: Problem, clearing: Clearing) -> tuple[dict[str, int], dict[str, int]]:

@@ -10,7 +10,9 @@ ten times that, so that a problem with steps still unpublished has an optimum wh
 
 The optimal duals of a step-curve problem often form an interval. The price rule picks one in public: the
 duals of the same problem with its right-hand sides displaced by `displacement_w`, amounts derived by hash
-from the interval and the row, fixed before any offer is seen. `Optimum.witness` is the displaced problem's
+from the interval and the row, fixed before any offer is seen. A component that has no room to inject so much
+more (or less) is displaced the other way, and one that has room neither way not at all: `balance_sign` says
+which, and can be checked. `Optimum.witness_w` is the displaced problem's
 solution, by which anyone can check the duals (see `coordinator.market.price_rule`).
 """
 
@@ -33,6 +35,7 @@ DUAL_NOISE_MICRO = 0.02
 """Shadow prices below this are the solver's tolerance, often of the wrong sign, and count as zero."""
 FEW_GATES = 48
 LAZY_TOLERANCE_W = 0.25
+ROOM_W = 1_000
 DISPLACEMENT_MIN_W = 16
 DISPLACEMENT_MAX_W = 63
 
@@ -85,6 +88,7 @@ class Optimum:
     shadow_price: FloatArray
     imbalance_w: FloatArray
     violation_w: FloatArray
+    balance_sign: IntArray
 
 
 def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | None = None) -> Optimum:
@@ -96,15 +100,50 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     shift = np.array([displacement_w(seed, name) for name in program.row_names], dtype=np.float64)
     model = _LazyProgram(program, likely)
     plain = model.solve(np.zeros_like(shift))
-    displaced = model.solve(shift)
+    balances = program.component_count
+    short = np.sign(-plain.imbalance_w) * (np.abs(plain.imbalance_w) > LAZY_TOLERANCE_W)
+    sign = _balance_sign(program, plain.quantity_w, shift[:balances])
+    displaced, sign = _displaced(model, shift, sign, short)
+    empty = (np.diff(program.balance.indptr) == 0) & (short == 0)
     return Optimum(
         quantity_w=plain.quantity_w,
         witness_w=displaced.quantity_w,
-        energy_price=displaced.energy_price,
-        shadow_price=_denoised(displaced.shadow_price),
+        energy_price=np.where(empty, 0.0, displaced.energy_price),
+        shadow_price=_denoised(displaced.shadow_price, program.line_violation_micro_per_mwh),
         imbalance_w=plain.imbalance_w,
         violation_w=plain.violation_w,
+        balance_sign=sign,
     )
+
+
+def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: FloatArray) -> tuple[_Partial, IntArray]:
+    """The displaced optimum, and the signs it took: where links tie the room of components together a component
+    whose balance had to be stretched is displaced the other way, then not at all. One that is `short` (+1 too
+    little, -1 too much) before any displacement stays so."""
+    while True:
+        moved = shift.copy()
+        moved[: len(sign)] = np.where(short == 0, shift[: len(sign)] * sign, short * DISPLACEMENT_MAX_W)
+        displaced = model.solve(moved)
+        stuck = (np.abs(displaced.imbalance_w) > LAZY_TOLERANCE_W) & (short == 0) & (sign != 0)
+        if not stuck.any():
+            return displaced, sign
+        sign = np.where(stuck, np.where(sign == 1, -1, 0), sign)
+
+
+def balance_room_w(
+    balance: sp.csr_matrix, quantity_w: FloatArray, lower_w: FloatArray, upper_w: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """How much more and how much less each component could inject, W, were there no flowgates."""
+    more, less = upper_w - quantity_w, quantity_w - lower_w
+    gives, takes = balance.maximum(0), (-balance).maximum(0)
+    return np.asarray(gives @ more + takes @ less), np.asarray(gives @ less + takes @ more)
+
+
+def _balance_sign(program: FlowgateProgram, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
+    """+1 where the displacement of a component has room, -1 where only the opposite one has, 0 where neither."""
+    more, less = balance_room_w(program.balance, quantity_w, program.lower_w, program.upper_w)
+    wanted, other = np.where(shift > 0, more, less), np.where(shift > 0, less, more)
+    return np.where(wanted >= ROOM_W, 1, np.where(other >= ROOM_W, -1, 0))
 
 
 @dataclass(frozen=True)
@@ -206,5 +245,6 @@ class _LazyProgram:
         return np.concatenate(parts)
 
 
-def _denoised(shadow_price: FloatArray) -> FloatArray:
-    return np.where(np.abs(shadow_price) < DUAL_NOISE_MICRO, 0.0, shadow_price)
+def _denoised(shadow_price: FloatArray, ceiling: float) -> FloatArray:
+    """Duals without the solver's tolerance: zero where they are noise, at most what a violation costs."""
+    return np.clip(np.where(np.abs(shadow_price) < DUAL_NOISE_MICRO, 0.0, shadow_price), -ceiling, ceiling)

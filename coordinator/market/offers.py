@@ -34,7 +34,7 @@ class MarketRules:
     `value_of_lost_load`, and so does a fixed injection that is curtailed. A limit that nothing can keep is
     violated, by name, at `line_violation_price`. `tolerance_w` is how far integers may miss a bus balance or
     a limit; `gap_parts_per_million` the certified welfare gap that is accepted, relative to the objective,
-    beside `gap_floor_micro_per_h` for objectives near zero.
+    beside `gap_floor_micro_per_h` for objectives near zero and the worth of `tolerance_w` at the highest price.
     """
 
     value_of_lost_load_micro_per_mwh: int = 10_000 * MICRO
@@ -57,9 +57,10 @@ class MarketRules:
                 "market rules: a line violation must cost at least the value of lost load; raise its price"
             )
 
-    def gap_tolerance_micro_per_h(self, objective_micro_per_h: int) -> int:
-        """The welfare gap that is accepted at this objective."""
-        return self.gap_floor_micro_per_h + abs(objective_micro_per_h) * self.gap_parts_per_million // MICRO
+    def gap_tolerance_micro_per_h(self, objective_micro_per_h: int, highest_price: int) -> int:
+        """The welfare gap that is accepted at this objective and highest price (2**-20 micro-units per MWh)."""
+        watts = (self.tolerance_w * highest_price // MICRO) >> PRICE_BITS
+        return self.gap_floor_micro_per_h + abs(objective_micro_per_h) * self.gap_parts_per_million // MICRO + watts
 
 
 class Step(NamedTuple):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coordinator.market.certificate import ANGLE_BOX_RAD, PRICE_TOLERANCE
+from coordinator.market.certificate import ANGLE_BOX_RAD, price_tolerance
 from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.session import Outcome
@@ -202,6 +202,6 @@ def _identity_bound(problem: Problem, clearing: Clearing, boundary_count: int) -
     watts = problem.rules.tolerance_w * exact_sum(price) + exact_sum(np.abs(clearing.shadow_price))
     strength = 2 * exact_sum(np.abs(network.susceptance_w_per_rad))
     angles = int(np.abs(clearing.angle).max(initial=0)) >> ANGLE_BITS
-    prices = strength * PRICE_TOLERANCE * (angles + 1)
+    prices = strength * price_tolerance(clearing.price, clearing.shadow_price) * (angles + 1)
     rounding = boundary_count * (exact_sum(price) + exact_sum(np.abs(clearing.shadow_price))) * ANGLE_BOX_RAD
     return watts + prices + rounding

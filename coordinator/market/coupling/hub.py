@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
-from coordinator.market.certificate import CertificateError, gap_micro_per_h
+from coordinator.market.certificate import CertificateError, gap_micro_per_h, largest
 from coordinator.market.clearing import rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
@@ -272,6 +272,7 @@ class Hub:
             link_w=link_w.tolist(),
             link_witness_fine=witness[steps:].tolist(),
             imbalance_w=imbalance.tolist(),
+            balance_sign=optimum.balance_sign.tolist(),
         )
 
     def _acceptances(self, accepted: IntArray, witness: IntArray) -> list[pb.RegionAcceptance]:
@@ -341,10 +342,10 @@ class Hub:
         After an objection these are the lines and ties that were overloaded; after an agreement those that came
         near their limits, so that the next interval need not object with them.
         """
+        balanced = not any(self._result.imbalance_w)
         parsed = self._parsed(pb.Vote, votes)
         for region, vote in enumerate(parsed):
-            self._check_vote(region, vote)
-        balanced = not any(self._result.imbalance_w)
+            self._check_vote(region, vote, balanced)
         ties = self._ties_beyond(0) if balanced else []
         if ties or not all(vote.accept for vote in parsed):
             flowgates = [gate for vote in parsed for gate in vote.flowgates]
@@ -362,11 +363,11 @@ class Hub:
         watched = [gate for vote in parsed for gate in vote.flowgates]
         return Decision(agreement, self._activate(watched, self._ties_beyond(WATCH_MARGIN)))
 
-    def _check_vote(self, region: int, vote: pb.IntervalVote) -> None:
+    def _check_vote(self, region: int, vote: pb.IntervalVote, certified: bool) -> None:
         ends = sum(end.region == region for end in self._public.link_ends)
         foreign = [gate.branch for gate in vote.flowgates if gate.region != region]
         expect(not foreign, region, f"publishes flowgate {foreign[:1]} of another region")
-        if vote.accept:
+        if vote.accept and certified:
             expect(len(vote.link_end_price) == ends, region, f"{len(vote.link_end_price)} link prices for {ends} ends")
             for name, text in (("gap", vote.gap_exact), ("objective", vote.objective_exact)):
                 expect(bool(_DECIMAL.fullmatch(text)), region, f"its {name} is {text[:80]!r}, not a number")
@@ -403,7 +404,7 @@ class Hub:
         objective = Objective(exact + int(self.tie_violation_w.sum()) * rules.line_violation_micro_per_mwh)
         self.check_price_rule()
         bound = gap_micro_per_h(gap)
-        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h):
+        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h, largest(self._energy, self._shadow)):
             worst = max(self._regions(), key=lambda region: int(votes[region].gap_exact))
             name = public.interconnection.region_names[worst]
             raise CertificateError("gap", f"region {name}", f"the sum of gaps is {bound} micro-units per hour")

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from coordinator.market.certificate import CertificateError
-from coordinator.market.coupling.wire import from_bitmap, integers
+from coordinator.market.certificate import CertificateError, price_tolerance
+from coordinator.market.coupling.wire import expect, from_bitmap, integers, overwritten
 from coordinator.market.fixed_point import PRICE_BITS, multiply
+from coordinator.market.flowgate_program import ROOM_W, balance_room_w
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
 
 WITNESS_TOLERANCE_FINE = 4 << 10
 """A witness may miss a row or a bound by 4 W; displacements are 16 W and more."""
-DUAL_TOLERANCE = 1 << (PRICE_BITS - 4)
-"""A reduced cost of 1/16 micro-unit per MWh counts as zero."""
+HUB = -1
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def check_price_rule(problem: DisplacedProblem, result: pb.IntervalResult) -> bo
     shadow = np.zeros(len(problem.gate_min_w), dtype=np.int64)
     shadow[list(result.priced_gate)] = integers(result.shadow_price)
     _check_bounds(problem, witness)
-    _check_balance_rows(problem, witness)
+    displacement = _signed_displacement(problem, result)
+    _check_balance_rows(problem, witness, displacement)
     _check_gates(problem, witness, shadow)
     inside = _check_reduced_costs(problem, witness, integers(result.energy_price), shadow)
     return inside == len(problem.base_w) + int(np.count_nonzero(shadow))
@@ -64,17 +65,46 @@ def check_price_rule(problem: DisplacedProblem, result: pb.IntervalResult) -> bo
 
 def witness_fine(problem: DisplacedProblem, result: pb.IntervalResult) -> IntArray:
     """The witness in 2**-10 W: the acceptance, with the moves that the result lists."""
-    parts = []
-    first = 0
+    accepted = accepted_w(problem, result)
+    parts, first = [], 0
     for size, acceptance in zip(problem.region_sizes, result.acceptances, strict=True):
-        width = problem.upper_w[first : first + size]
-        taken = np.where(from_bitmap(acceptance.full, size), width, 0)
-        taken[list(acceptance.partial)] = integers(acceptance.partial_w)
-        taken <<= 10
-        taken[list(acceptance.moved)] = integers(acceptance.witness_fine)
-        parts.append(taken)
+        taken = accepted[first : first + size] << 10
+        parts.append(overwritten(taken, acceptance.moved, acceptance.witness_fine, HUB, "witness"))
         first += size
+    expect(len(result.link_witness_fine) == len(accepted) - first, HUB, "the witness does not cover every link")
     return np.concatenate([*parts, integers(result.link_witness_fine)])
+
+
+def accepted_w(problem: DisplacedProblem, result: pb.IntervalResult) -> IntArray:
+    """Accepted quantities of all columns."""
+    parts, first = [], 0
+    for size, acceptance in zip(problem.region_sizes, result.acceptances, strict=True):
+        taken = np.where(from_bitmap(acceptance.full, size), problem.upper_w[first : first + size], 0)
+        parts.append(overwritten(taken, acceptance.partial, acceptance.partial_w, HUB, "partial acceptance"))
+        first += size
+    return np.concatenate([*parts, integers(result.link_w)])
+
+
+def _signed_displacement(problem: DisplacedProblem, result: pb.IntervalResult) -> IntArray:
+    """Displacements of the balance rows; another sign than the hash's needs that there was no room for it.
+
+    Components that controllable links join are not judged: their room depends on each other's.
+    """
+    rows = len(problem.base_w)
+    sign = integers(result.balance_sign)
+    expect(len(sign) == rows and bool((np.abs(sign) <= 1).all()), HUB, "balance signs must be -1, 0 or 1 a component")
+    hashed = problem.displacement_w[:rows]
+    bounds = problem.lower_w.astype(np.float64), problem.upper_w.astype(np.float64)
+    more, less = balance_room_w(problem.balance, accepted_w(problem, result).astype(np.float64), *bounds)
+    wanted, other = np.where(hashed > 0, more, less), np.where(hashed > 0, less, more)
+    linked = np.zeros(rows, dtype=np.bool_)
+    linked[problem.balance[:, sum(problem.region_sizes) :].nonzero()[0]] = True
+    roomy = ((sign < 1) & (wanted > 2 * ROOM_W)) | ((sign == 0) & (other > 2 * ROOM_W))
+    unjust = np.flatnonzero(roomy & ~linked)
+    if unjust.size:
+        name = problem.row_names[int(unjust[0])]
+        raise CertificateError("price rule", name, "displaced otherwise than its hash says although there was room")
+    return hashed * sign
 
 
 def _check_bounds(problem: DisplacedProblem, witness: IntArray) -> None:
@@ -83,10 +113,9 @@ def _check_bounds(problem: DisplacedProblem, witness: IntArray) -> None:
         raise CertificateError("price rule", f"published step {bad[0]}", "the witness is outside the step")
 
 
-def _check_balance_rows(problem: DisplacedProblem, witness: IntArray) -> None:
+def _check_balance_rows(problem: DisplacedProblem, witness: IntArray, displacement_w: IntArray) -> None:
     coefficients = problem.balance.astype(np.int64)
-    rows = len(problem.base_w)
-    miss = coefficients @ witness + ((problem.base_w - problem.displacement_w[:rows]) << 10)
+    miss = coefficients @ witness + ((problem.base_w - displacement_w) << 10)
     bad = np.flatnonzero(np.abs(miss) > WITNESS_TOLERANCE_FINE)
     if bad.size:
         name = problem.row_names[int(bad[0])]
@@ -99,15 +128,16 @@ def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray)
     """Flows of the witness within displaced limits; a shadow price only at the limit whose sign it bears."""
     first = len(problem.base_w)
     ceiling = problem.line_violation_micro_per_mwh << PRICE_BITS
+    tolerance = price_tolerance(shadow)
     for gate in range(len(shadow)):
         flow = multiply(problem.factors[gate], witness).total() >> 40
         flow += int(problem.loading_fine[gate]) - (int(problem.displacement_w[first + gate]) << 10)
         below = flow - (int(problem.gate_min_w[gate]) << 10)
         above = (int(problem.gate_max_w[gate]) << 10) - flow
         mu, name = int(shadow[gate]), problem.row_names[first + gate]
-        if abs(mu) > ceiling + DUAL_TOLERANCE:
+        if abs(mu) > ceiling + tolerance:
             raise CertificateError("price rule", f"flowgate {name}", "shadow price beyond the line violation price")
-        if abs(mu) < ceiling - DUAL_TOLERANCE and min(below, above) < -WITNESS_TOLERANCE_FINE:
+        if abs(mu) < ceiling - tolerance and min(below, above) < -WITNESS_TOLERANCE_FINE:
             raise CertificateError("price rule", f"flowgate {name}", "the witness exceeds the displaced limit")
         if (mu > 0 and below > WITNESS_TOLERANCE_FINE) or (mu < 0 and above > WITNESS_TOLERANCE_FINE):
             raise CertificateError("price rule", f"flowgate {name}", "a shadow price on a limit that does not bind")
@@ -120,9 +150,10 @@ def _check_reduced_costs(problem: DisplacedProblem, witness: IntArray, energy: I
     for gate in np.flatnonzero(shadow):
         weighted = weighted + multiply(problem.factors[gate], np.full_like(witness, shadow[gate]))
     reduced = (problem.price_micro_per_mwh << PRICE_BITS) - value - weighted.rounded()
+    tolerance = price_tolerance(energy, shadow)
     low = witness <= (problem.lower_w << 10) + WITNESS_TOLERANCE_FINE
     high = witness >= (problem.upper_w << 10) - WITNESS_TOLERANCE_FINE
-    wrong = np.flatnonzero((~high & (reduced < -DUAL_TOLERANCE)) | (~low & (reduced > DUAL_TOLERANCE)))
+    wrong = np.flatnonzero((~high & (reduced < -tolerance)) | (~low & (reduced > tolerance)))
     if wrong.size:
         raise CertificateError(
             "price rule",

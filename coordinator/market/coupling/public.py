@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, verify_opening
-from coordinator.market.certificate import CertificateError, TieTerms
+from coordinator.market.certificate import CertificateError, TieTerms, complementarity
 from coordinator.market.coupling.wire import ProtocolError, expect, fine, from_fine, integers, parse
 from coordinator.market.fixed_point import PRICE_BITS, WideArray, multiply
 from coordinator.market.offers import MarketRules
@@ -176,7 +176,7 @@ class PublicNetwork:
         for tie in np.flatnonzero((shadow_price != 0) & (np.abs(limit) >= UNLIMITED_W))[:1]:
             raise CertificateError("gap", public.tie_labels[tie], "bears a shadow price on a side without limit")
         cost = rules.line_violation_micro_per_mwh << PRICE_BITS
-        terms = multiply(shadow_price, np.where(shadow_price != 0, flow - limit, 0))
+        terms = complementarity(shadow_price, flow, limit)
         return (terms + multiply(np.full_like(flow, cost), violation_w)).total()
 
 

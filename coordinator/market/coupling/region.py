@@ -395,7 +395,7 @@ class RegionAgent:
         vote = pb.IntervalVote(
             interval=state.interval, accept=not (overloaded or misplaced.any()), misplaced_steps=int(misplaced.sum())
         )
-        if vote.accept:
+        if vote.accept and result.balanced:
             self.clearing = self._clearing(result, angles, price, boundary)
             self.certificate = self._certify(state.steps, result, boundary)
             vote.objective_exact = str(self.certificate.objective.exact)

@@ -165,7 +165,7 @@ class CouplingResult(_message.Message):
     def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalResult, _Mapping]]] = ...) -> None: ...
 
 class IntervalResult(_message.Message):
-    __slots__ = ("interval", "round", "energy_price", "priced_gate", "shadow_price", "violated_gate", "violation_w", "acceptances", "link_w", "link_witness_fine", "imbalance_w")
+    __slots__ = ("interval", "round", "energy_price", "priced_gate", "shadow_price", "violated_gate", "violation_w", "acceptances", "link_w", "link_witness_fine", "balance_sign", "imbalance_w")
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ENERGY_PRICE_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +176,7 @@ class IntervalResult(_message.Message):
     ACCEPTANCES_FIELD_NUMBER: _ClassVar[int]
     LINK_W_FIELD_NUMBER: _ClassVar[int]
     LINK_WITNESS_FINE_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_SIGN_FIELD_NUMBER: _ClassVar[int]
     IMBALANCE_W_FIELD_NUMBER: _ClassVar[int]
     interval: Interval
     round: int
@@ -187,8 +188,9 @@ class IntervalResult(_message.Message):
     acceptances: _containers.RepeatedCompositeFieldContainer[RegionAcceptance]
     link_w: _containers.RepeatedScalarFieldContainer[int]
     link_witness_fine: _containers.RepeatedScalarFieldContainer[int]
+    balance_sign: _containers.RepeatedScalarFieldContainer[int]
     imbalance_w: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., round: _Optional[int] = ..., energy_price: _Optional[_Iterable[int]] = ..., priced_gate: _Optional[_Iterable[int]] = ..., shadow_price: _Optional[_Iterable[int]] = ..., violated_gate: _Optional[_Iterable[int]] = ..., violation_w: _Optional[_Iterable[int]] = ..., acceptances: _Optional[_Iterable[_Union[RegionAcceptance, _Mapping]]] = ..., link_w: _Optional[_Iterable[int]] = ..., link_witness_fine: _Optional[_Iterable[int]] = ..., imbalance_w: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., round: _Optional[int] = ..., energy_price: _Optional[_Iterable[int]] = ..., priced_gate: _Optional[_Iterable[int]] = ..., shadow_price: _Optional[_Iterable[int]] = ..., violated_gate: _Optional[_Iterable[int]] = ..., violation_w: _Optional[_Iterable[int]] = ..., acceptances: _Optional[_Iterable[_Union[RegionAcceptance, _Mapping]]] = ..., link_w: _Optional[_Iterable[int]] = ..., link_witness_fine: _Optional[_Iterable[int]] = ..., balance_sign: _Optional[_Iterable[int]] = ..., imbalance_w: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RegionAcceptance(_message.Message):
     __slots__ = ("full", "partial", "partial_w", "moved", "witness_fine")
