@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from topology.arrays import FloatArray, IntArray
 from topology.dc import component_labels, factorized
+from topology.errors import GridError
 from topology.regions import Interconnection, RegionGrid
 
 
@@ -98,7 +99,15 @@ class BoundaryImpedance:
         for component in range(self.component_count):
             members = np.flatnonzero(self.component == component)[1:]
             block_index = np.ix_(members, members)
-            self.matrix[block_index] = np.linalg.inv(total[block_index])
+            try:
+                self.matrix[block_index] = np.linalg.inv(total[block_index])
+            except np.linalg.LinAlgError as error:
+                raise GridError(
+                    "interconnection",
+                    f"component of boundary bus {public.boundary_ids[np.flatnonzero(self.component == component)[0]]}",
+                    "the boundary susceptance matrix is singular (negative reactances cancel positive ones)",
+                    "correct the reactances of the tie-lines or of the regions between them",
+                ) from error
 
     @property
     def component_count(self) -> int:

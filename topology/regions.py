@@ -105,6 +105,13 @@ class RegionCut:
 
 def cut_network(network: DcNetwork, region_of_bus: Sequence[str]) -> RegionCut:
     """Cut a network by the region name of each bus; regions are numbered in the order of their names' first bus."""
+    if len(region_of_bus) != network.bus_count:
+        raise GridError(
+            network.name,
+            "",
+            f"{len(region_of_bus)} regions are named for {network.bus_count} buses",
+            "name one region for each bus",
+        )
     names = tuple(dict.fromkeys(region_of_bus))
     number = {name: index for index, name in enumerate(names)}
     owner = np.array([number[name] for name in region_of_bus], dtype=np.int64)
@@ -183,7 +190,7 @@ def regions_from_file(grid: Grid, path: Path) -> tuple[str, ...]:
     Raises GridError naming the file and the row.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
             mapping = _read_mapping(grid, path, csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GridError(
@@ -200,7 +207,11 @@ def _read_mapping(grid: Grid, path: Path, reader: csv.DictReader[str]) -> Mappin
         raise GridError(str(path), "line 1", f"columns are {reader.fieldnames}", "name them bus,region")
     mapping: dict[str, str] = {}
     for row in reader:
-        bus, region, line = row["bus"], row["region"], f"line {reader.line_num}"
+        bus, region, line = row["bus"], (row["region"] or "").strip(), f"line {reader.line_num}"
+        if None in row:
+            raise GridError(str(path), line, "has more than two columns", "keep bus,region")
+        if "\n" in region or "\r" in region:
+            raise GridError(str(path), line, f"the region of bus {bus} has a line break", "name it in one line")
         if bus not in grid.bus_position:
             raise GridError(str(path), line, f"bus {bus} is not in {grid.name}", "remove the row or correct the id")
         if bus in mapping:

@@ -71,6 +71,8 @@ def verify_opening(root: bytes, size: int, leaf_hashes: Mapping[int, bytes], pro
         return
     if min(leaf_hashes) < 0 or max(leaf_hashes) >= size:
         raise OpeningError(f"an opened leaf is outside a tree of {size} leaves")
+    if any(len(value) != HASH_SIZE for value in (*leaf_hashes.values(), *proof)):
+        raise OpeningError(f"a hash is not {HASH_SIZE} bytes; send SHA-256 hashes")
     remaining = iter(proof)
     known = dict(sorted(leaf_hashes.items()))
     width = size

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from coordinator.market.clearing import Clearing, Problem, rounded_balanced
 from coordinator.market.fixed_point import ANGLE_BITS, PRICE_BITS, to_fixed
-from coordinator.market.flowgate_program import POWER_UNIT_W, FlowgateProgram, solve_flowgates
+from coordinator.market.flowgate_program import POWER_UNIT_W, FlowgateProgram, Optimum, solve_flowgates
 from coordinator.market.linear_program import Algorithm, InfeasibleError, LinearProgram, Solution, SolverError
 from coordinator.market.offers import MICRO
 from topology.arrays import BoolArray, FloatArray, IntArray
@@ -171,6 +171,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
         excess[gates] = 0.0
         violated = np.flatnonzero(excess > problem.rules.tolerance_w)
         if not violated.size:
+            _check_balanced(problem, optimum)
             shadow, violation = np.zeros(network.branch_count), np.zeros(network.branch_count)
             shadow[gates], violation[gates] = optimum.shadow_price, np.abs(optimum.violation_w)
             cost = float(accepted @ steps.price_micro_per_mwh.astype(np.float64))
@@ -189,6 +190,13 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
         likely = np.concatenate([optimum.shadow_price != 0, np.zeros(len(violated), dtype=np.bool_)])
         rows = np.vstack([rows, transfer.rows(violated)])
     raise SolverError(f"{MAXIMUM_ROUNDS} rounds of adding violated lines did not end; use solve_central")
+
+
+def _check_balanced(problem: Problem, optimum: Optimum) -> None:
+    for component in np.flatnonzero(np.abs(optimum.imbalance_w) > problem.rules.tolerance_w):
+        network = problem.network
+        first = network.bus_ids[int(np.flatnonzero(network.components == component)[0])]
+        raise InfeasibleError(f"the component of bus {first} cannot balance; check the minimum flows of its links")
 
 
 def _component_balance(problem: Problem) -> sp.csr_matrix:

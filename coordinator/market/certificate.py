@@ -34,6 +34,7 @@ from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.fixed_point import (
     ANGLE_BITS,
     PRICE_BITS,
+    FixedPointRangeError,
     WideArray,
     dot,
     exact_sum,
@@ -86,8 +87,9 @@ class TieTerms:
 class Certificate:
     """What was proven: the objective, and a bound on the welfare that can be missing.
 
-    Objectives and `gap_exact` of the parts add up; `residual_w` and `overload_w` are the largest
-    seen; `shed_w` and `curtailed_w` per bus id and `violation_w` per branch id name what could not be served.
+    Objectives and `gap_exact` of the parts add up; `residual_w` and `overload_w` are the largest seen; `shed_w`
+    and `curtailed_w` per bus id and `violation_w` per branch id name what could not be served;
+    `dearest_micro_per_mwh` is the highest price at which a step was used or a limit violated.
     """
 
     objective: Objective
@@ -97,6 +99,7 @@ class Certificate:
     shed_w: dict[str, int] = field(default_factory=dict)
     curtailed_w: dict[str, int] = field(default_factory=dict)
     violation_w: dict[str, int] = field(default_factory=dict)
+    dearest_micro_per_mwh: int = 0
 
     @property
     def objective_micro_per_h(self) -> int:
@@ -117,11 +120,13 @@ def gap_micro_per_h(gap_exact: int) -> int:
 def verify(problem: Problem, clearing: Clearing) -> Certificate:
     """The certificate of a whole clearing; raises CertificateError naming what fails. See the module."""
     _check_shapes(problem, clearing)
+    _check_range(problem, clearing)
     _check_balance(problem, clearing)
     certificate = certify_region(problem, clearing, TieTerms.none(), clearing.injection_w(problem))
-    certificate = replace(certificate, gap_exact=certificate.gap_exact + _link_gap(problem, clearing))
-    highest = largest(clearing.price, clearing.shadow_price)
-    tolerance = problem.rules.gap_tolerance_micro_per_h(certificate.objective_micro_per_h, highest)
+    certificate = replace(certificate, gap_exact=certificate.gap_exact + _link_terms(problem, clearing).total())
+    tolerance = problem.rules.gap_tolerance_micro_per_h(
+        certificate.objective_micro_per_h, certificate.dearest_micro_per_mwh
+    )
     if certificate.gap_micro_per_h > tolerance:
         _blame(problem, clearing, certificate.gap_micro_per_h, tolerance)
     return certificate
@@ -153,6 +158,7 @@ def certify_region(problem: Problem, clearing: Clearing, ties: TieTerms, injecti
         shed_w=shed,
         curtailed_w=curtailed,
         violation_w={network.branch_ids[i]: int(clearing.violation_w[i]) for i in np.flatnonzero(clearing.violation_w)},
+        dearest_micro_per_mwh=_dearest(problem, clearing),
     )
 
 
@@ -190,6 +196,8 @@ def _check_shapes(problem: Problem, clearing: Clearing) -> None:
 
 def _check_range(problem: Problem, clearing: Clearing) -> None:
     width = problem.steps.width_w
+    if exact_sum(np.abs(clearing.accepted_w)) + exact_sum(problem.steps.withdrawal_w) >= 1 << 62:
+        raise FixedPointRangeError("accepted quantities and withdrawals add up to more than 2**62 W")
     bad = np.flatnonzero((clearing.accepted_w < 0) | (clearing.accepted_w > width))
     if bad.size:
         step = int(bad[0])
@@ -213,12 +221,12 @@ def _check_balance(problem: Problem, clearing: Clearing) -> None:
         )
 
 
-def _link_gap(problem: Problem, clearing: Clearing) -> int:
+def _link_terms(problem: Problem, clearing: Clearing) -> WideArray:
     """What each link could still earn between its limits at these prices."""
     network = problem.network
     value = clearing.price[network.link_to] - clearing.price[network.link_from]
     best = np.where(value > 0, network.link_max_w, network.link_min_w)
-    return dot(value, best - clearing.link_w)
+    return multiply(value, best - clearing.link_w)
 
 
 def _bus_residual(
@@ -335,6 +343,14 @@ def complementarity(shadow_price: IntArray, flow_w: IntArray, limit_w: IntArray)
     return missing + multiply((np.abs(shadow_price) + 1) >> 1, np.ones_like(shadow_price))
 
 
+def _dearest(problem: Problem, clearing: Clearing) -> int:
+    """The highest price at which something really happened: a step was used, a limit violated."""
+    steps = problem.steps
+    spared = np.where(steps.kind == StepKind.CURTAILABLE, steps.width_w - clearing.accepted_w, clearing.accepted_w)
+    used = largest(steps.price_micro_per_mwh[spared > 0])
+    return max(used, problem.rules.line_violation_micro_per_mwh if clearing.violation_w.any() else 0)
+
+
 def _unserved(problem: Problem, clearing: Clearing) -> tuple[dict[str, int], dict[str, int]]:
     steps, ids = problem.steps, problem.network.bus_ids
     shed: dict[str, int] = {}
@@ -356,6 +372,14 @@ def _blame(problem: Problem, clearing: Clearing, gap: int, tolerance: int) -> No
     of_step = step_terms.at(worst_step) if worst_step >= 0 else 0
     of_line = line_terms.at(worst_line) if worst_line >= 0 else 0
     total = f"the gap is {gap} micro-units per hour, {tolerance} are allowed"
+    if network.link_ids:
+        link_terms = _link_terms(problem, clearing)
+        link = int(link_terms.high.argmax())
+        if link_terms.at(link) > max(of_step, of_line):
+            carried = int(clearing.link_w[link])
+            raise CertificateError(
+                "gap", f"link {network.link_ids[link]}", f"carries {carried} W, could earn more; {total}"
+            )
     if max(of_step, of_line) * 2 <= gap * _MICRO_SCALE // max(1, problem.steps.count + network.branch_count):
         raise CertificateError("gap", network.name, f"rounding residuals of prices and angles are too large; {total}")
     if of_step >= of_line:

@@ -46,13 +46,24 @@ class Clearing:
         return injection
 
 
+class RoundingError(ValueError):
+    """A group whose quantities have no room for the watts that rounding left: `missing_w` more are needed."""
+
+    def __init__(self, group: int, missing_w: int) -> None:
+        self.group = group
+        self.missing_w = missing_w
+        super().__init__(
+            f"the quantities of component {group} cannot be rounded to a balance: {missing_w} W are missing"
+        )
+
+
 def rounded_balanced(
     quantity_w: FloatArray, low_w: IntArray, high_w: IntArray, group: IntArray, target_w: IntArray
 ) -> IntArray:
     """Round quantities to whole watts within their bounds so that each group sums to its target exactly.
 
     `target_w[g]` is the integer sum group g must have. Watts that rounding leaves go one by one to the
-    quantities with the most room, by position among equals. Raises ValueError when there is not enough room.
+    quantities with the most room, by position among equals. Raises RoundingError when there is not enough room.
     """
     rounded = np.clip(np.rint(quantity_w).astype(np.int64), low_w, high_w)
     for number, target in enumerate(target_w.tolist()):
@@ -69,5 +80,5 @@ def rounded_balanced(
             if missing == 0:
                 break
         if missing:
-            raise ValueError(f"quantities cannot be rounded to a balance: {missing} W are left over")
+            raise RoundingError(number, missing)
     return rounded

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isfinite
+from typing import NamedTuple
 
 from coordinator.market.offers import MICRO, Offer, OfferError, Step
 from topology.dc import watts
@@ -41,13 +43,13 @@ def offer_from_cost(
             f"unit {resource.id} at bus {resource.bus}: {high} MW available is below its minimum of {low} MW; "
             "lower the minimum or declare the unit out of service"
         )
-    points = _points(resource, cost, low, high, segments, relax_minimum)
+    start, pieces = _pieces(resource, cost, low, high, segments, relax_minimum)
     steps = [
-        Step(watts(right[0]) - watts(left[0]), _slope_micro_per_mwh(left, right))
-        for left, right in pairwise(points)
-        if watts(right[0]) > watts(left[0])
+        Step(watts(piece.right_mw) - watts(piece.left_mw), round(piece.slope * MICRO))
+        for piece in pieces
+        if watts(piece.right_mw) > watts(piece.left_mw)
     ]
-    return Offer(resource.id, resource.bus, watts(low), tuple(steps), round(points[0][1] * MICRO))
+    return Offer(resource.id, resource.bus, watts(low), tuple(steps), round(start * MICRO))
 
 
 def offers_from_costs(
@@ -76,57 +78,83 @@ def offers_from_costs(
 
 def lower_convex_envelope(points: Sequence[Point]) -> list[Point]:
     """The corners of the lower convex hull of points, left to right (Andrew's monotone chain, 1979)."""
+    lowest: dict[float, float] = {}
+    for power, cost in points:
+        lowest[power] = min(cost, lowest.get(power, cost))
     hull: list[Point] = []
-    for point in sorted(set(points)):
+    for point in sorted(lowest.items()):
         while len(hull) >= 2 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
             hull.pop()
-        if hull and hull[-1][0] == point[0]:
-            continue
         hull.append(point)
     return hull
 
 
-def _points(
+class _Piece(NamedTuple):
+    """A part of a cost curve with one slope, cost per MWh."""
+
+    left_mw: float
+    right_mw: float
+    slope: float
+
+
+def _pieces(
     resource: Resource, cost: CostRow | None, low: float, high: float, segments: int, relax_minimum: bool
-) -> list[Point]:
+) -> tuple[float, list[_Piece]]:
+    """The cost per hour at the lower end, and the pieces from there to the upper end.
+
+    Slopes come from the published numbers, not from differences of costs, which cancel on narrow ranges.
+    """
+    if segments < 1:
+        raise OfferError(f"a quadratic cost cannot be cut into {segments} segments; use one or more")
     if cost is None:
-        return [(low, 0.0), (high, 0.0)]
+        return 0.0, [_Piece(low, high, 0.0)]
+    if not all(isfinite(number) for number in (*cost.polynomial, *(n for point in cost.points for n in point))):
+        raise OfferError(f"{_name(resource)}: a cost is not a finite number; correct it")
     if cost.points:
-        published = [(0.0, 0.0), *cost.points] if relax_minimum else list(cost.points)
-        curve = lower_convex_envelope(published) if relax_minimum else published
-        return _clipped(resource, curve, low, high)
-    quadratic = cost.polynomial[2] if len(cost.polynomial) > 2 else 0.0
+        return _piecewise(resource, cost.points, low, high, relax_minimum)
+    return _quadratic(resource, cost.polynomial, low, high, segments)
+
+
+def _piecewise(
+    resource: Resource, points: Sequence[Point], low: float, high: float, relax_minimum: bool
+) -> tuple[float, list[_Piece]]:
+    """Clipped to the range; outside the published points the end slopes go on."""
+    curve = lower_convex_envelope([(0.0, 0.0), *points]) if relax_minimum else list(points)
+    if len(curve) < 2:
+        raise OfferError(f"{_name(resource)}: a piecewise cost needs two points or more; publish both ends")
+    ends = [float("-inf"), *(power for power, _ in curve[1:-1]), float("inf")]
+    slopes = [_slope(left, right) for left, right in pairwise(curve)]
+    pieces = [
+        _Piece(max(left, low), min(right, high), slope)
+        for (left, right), slope in zip(pairwise(ends), slopes, strict=True)
+        if min(right, high) > max(left, low)
+    ]
+    below = max(sum(power <= low for power, _ in curve) - 1, 0)
+    below = min(below, len(slopes) - 1)
+    return curve[below][1] + slopes[below] * (low - curve[below][0]), pieces
+
+
+def _quadratic(
+    resource: Resource, polynomial: Sequence[float], low: float, high: float, segments: int
+) -> tuple[float, list[_Piece]]:
+    """Equal segments with the slopes of their secants: c1 + c2 * (left + right)."""
+    if any(polynomial[3:]):
+        raise OfferError(f"{_name(resource)}: a cost above the square cannot be offered; publish it piecewise")
+    constant, linear, quadratic = (*polynomial, 0.0, 0.0, 0.0)[:3]
     if quadratic < 0:
         raise OfferError(
-            f"unit {resource.id} at bus {resource.bus}: the quadratic cost {quadratic} is negative, so the "
-            "offer is not convex; give a convex cost"
+            f"{_name(resource)}: the quadratic cost {quadratic} is negative, so the offer is not convex; "
+            "give a convex cost"
         )
     count = segments if quadratic > 0 and high > low else 1
     powers = [low + (high - low) * k / count for k in range(count)] + [high]
-    return [(power, _polynomial(cost.polynomial, power)) for power in powers]
+    pieces = [_Piece(left, right, linear + quadratic * (left + right)) for left, right in pairwise(powers)]
+    return constant + linear * low + quadratic * low * low, pieces
 
 
-def _polynomial(coefficients: Sequence[float], power_mw: float) -> float:
-    return sum(coefficient * power_mw**exponent for exponent, coefficient in enumerate(coefficients))
-
-
-def _clipped(resource: Resource, curve: Sequence[Point], low: float, high: float) -> list[Point]:
-    """The part of a piecewise curve between two powers; outside its points the end slopes go on."""
-    inner = [point for point in curve if low < point[0] < high]
-    return [(low, _interpolated(curve, low)), *inner, (high, _interpolated(curve, high))]
-
-
-def _interpolated(curve: Sequence[Point], power_mw: float) -> float:
-    for left, right in pairwise(curve):
-        if power_mw <= right[0] or right == curve[-1]:
-            return left[1] + (right[1] - left[1]) * (power_mw - left[0]) / (right[0] - left[0])
-    return curve[0][1]
+def _name(resource: Resource) -> str:
+    return f"unit {resource.id} at bus {resource.bus}"
 
 
 def _slope(left: Point, right: Point) -> float:
-    width = right[0] - left[0]
-    return (right[1] - left[1]) / width if width > 0 else float("-inf")
-
-
-def _slope_micro_per_mwh(left: Point, right: Point) -> int:
-    return round(_slope(left, right) * MICRO)
+    return (right[1] - left[1]) / (right[0] - left[0])

@@ -25,6 +25,7 @@ _LIMB_MASK = (1 << _LIMB_BITS) - 1
 _HALF_BITS = 20
 _HALF_MASK = (1 << _HALF_BITS) - 1
 _FACTOR_LIMIT = 1 << 61
+_SUM_LIMIT = 1 << 62
 _PRODUCT_LIMIT = 1 << 101
 
 
@@ -40,12 +41,14 @@ class WideArray:
     low: IntArray
 
     def __add__(self, other: WideArray) -> WideArray:
+        _check_sum(self, other)
         return _normalized(self.high + other.high, self.low + other.low)
 
     def __neg__(self) -> WideArray:
         return _normalized(-self.high, -self.low)
 
     def __sub__(self, other: WideArray) -> WideArray:
+        _check_sum(self, other)
         return _normalized(self.high - other.high, self.low - other.low)
 
     def rounded(self) -> IntArray:
@@ -78,6 +81,11 @@ class WideArray:
         np.add.at(high, index, self.high)
         np.add.at(low, index, self.low)
         return _normalized(high, low)
+
+
+def _check_sum(left: WideArray, right: WideArray) -> None:
+    if _magnitude(left.high) + _magnitude(right.high) > _SUM_LIMIT:
+        raise FixedPointRangeError("a sum exceeds 2**101; an angle, a price or a susceptance is out of range")
 
 
 def _normalized(high: IntArray, low: IntArray) -> WideArray:

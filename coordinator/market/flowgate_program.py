@@ -10,7 +10,8 @@ ten times that, so that a problem with steps still unpublished has an optimum wh
 
 The optimal duals of a step-curve problem often form an interval. The price rule picks one in public: the
 duals of the same problem with its right-hand sides displaced by `displacement_w`, amounts derived by hash
-from the interval and the row, fixed before any offer is seen. A component that has no room to inject so much
+from the interval and the row, fixed before any offer is seen. Limits are displaced outwards, so that what was
+feasible stays so. A component that has no room to inject so much
 more (or less) is displaced the other way, and one that has room neither way not at all: `balance_sign` says
 which, and can be checked. `Optimum.witness_w` is the displaced problem's
 solution, by which anyone can check the duals (see `coordinator.market.price_rule`).
@@ -38,10 +39,22 @@ LAZY_TOLERANCE_W = 0.25
 ROOM_W = 1_000
 DISPLACEMENT_MIN_W = 16
 DISPLACEMENT_MAX_W = 63
+GATE_EXTRA_W = 48
 
 
-def displacement_w(seed: bytes, row: str) -> int:
-    """The public displacement of one row's right-hand side: 16 to 63 W, either sign, by SHA-256."""
+def displacements_w(seed: bytes, row_names: Sequence[str], balances: int) -> IntArray:
+    """Displacements of all rows: balances by 16 to 63 W either way, limits outwards by 64 to 111 W.
+
+    A limit gives way by more than any balance moves, so that a part of the grid behind it that cannot move stays
+    feasible.
+    """
+    balance = [_displacement_w(seed, name) for name in row_names[:balances]]
+    gates = [abs(_displacement_w(seed, name)) + GATE_EXTRA_W for name in row_names[balances:]]
+    return np.array(balance + gates, dtype=np.int64)
+
+
+def _displacement_w(seed: bytes, row: str) -> int:
+    """16 to 63 W, either sign, by SHA-256."""
     digest = hashlib.sha256(b"gridaccord price rule\0" + seed + b"\0" + row.encode()).digest()
     size = DISPLACEMENT_MIN_W + digest[0] % (DISPLACEMENT_MAX_W - DISPLACEMENT_MIN_W + 1)
     return size if digest[1] % 2 else -size
@@ -97,7 +110,7 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     Gate rows enter the solver lazily: first those that are `likely` to bind (all, where there are few), then
     whichever the solution violates, until it violates none; the optimum is that of the whole program.
     """
-    shift = np.array([displacement_w(seed, name) for name in program.row_names], dtype=np.float64)
+    shift = displacements_w(seed, program.row_names, program.component_count).astype(np.float64)
     model = _LazyProgram(program, likely)
     plain = model.solve(np.zeros_like(shift))
     balances = program.component_count
@@ -188,8 +201,10 @@ class _LazyProgram:
 
     def _gate_bounds(self, gates: IntArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
         program = self._program
-        moved = shift[program.component_count + gates] - program.gate_base_w[gates]
-        return (program.gate_min_w[gates] + moved) / POWER_UNIT_W, (program.gate_max_w[gates] + moved) / POWER_UNIT_W
+        wider, base = np.abs(shift[program.component_count + gates]), program.gate_base_w[gates]
+        return (program.gate_min_w[gates] - wider - base) / POWER_UNIT_W, (
+            program.gate_max_w[gates] + wider - base
+        ) / POWER_UNIT_W
 
     def _append(self, gates: IntArray, shift: FloatArray) -> None:
         lower, upper = self._gate_bounds(gates, shift)

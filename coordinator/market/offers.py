@@ -20,6 +20,9 @@ from coordinator.market.fixed_point import PRICE_BITS, divide_half_even, dot, ex
 from topology.arrays import IntArray
 
 MICRO = 1_000_000
+POWER_LIMIT_W = 1 << 50
+"""No single quantity may reach this; it is what "no limit" means for a line."""
+PRICE_LIMIT_MICRO_PER_MWH = 1 << 40
 
 
 class OfferError(ValueError):
@@ -34,7 +37,8 @@ class MarketRules:
     `value_of_lost_load`, and so does a fixed injection that is curtailed. A limit that nothing can keep is
     violated, by name, at `line_violation_price`. `tolerance_w` is how far integers may miss a bus balance or
     a limit; `gap_parts_per_million` the certified welfare gap that is accepted, relative to the objective,
-    beside `gap_floor_micro_per_h` for objectives near zero and the worth of `tolerance_w` at the highest price.
+    beside `gap_floor_micro_per_h` for objectives near zero and the worth of `tolerance_w` at the dearest
+    step in use.
     """
 
     value_of_lost_load_micro_per_mwh: int = 10_000 * MICRO
@@ -52,14 +56,18 @@ class MarketRules:
                 f"market rules: price floor {self.price_floor_micro_per_mwh} and cap {self.price_cap_micro_per_mwh} "
                 f"must lie strictly inside +-{lost} micro-units per MWh, the value of lost load; change one of them"
             )
+        if min(self.tolerance_w, self.gap_parts_per_million, self.gap_floor_micro_per_h) < 0:
+            raise OfferError("market rules: tolerances must not be negative; correct them")
+        if self.line_violation_micro_per_mwh >= PRICE_LIMIT_MICRO_PER_MWH:
+            raise OfferError(f"market rules: prices must stay below {PRICE_LIMIT_MICRO_PER_MWH} micro-units per MWh")
         if self.line_violation_micro_per_mwh < lost:
             raise OfferError(
                 "market rules: a line violation must cost at least the value of lost load; raise its price"
             )
 
-    def gap_tolerance_micro_per_h(self, objective_micro_per_h: int, highest_price: int) -> int:
-        """The welfare gap that is accepted at this objective and highest price (2**-20 micro-units per MWh)."""
-        watts = (self.tolerance_w * highest_price // MICRO) >> PRICE_BITS
+    def gap_tolerance_micro_per_h(self, objective_micro_per_h: int, dearest_micro_per_mwh: int) -> int:
+        """The welfare gap that is accepted at this objective, where the dearest step in use has this price."""
+        watts = self.tolerance_w * dearest_micro_per_mwh // MICRO
         return self.gap_floor_micro_per_h + abs(objective_micro_per_h) * self.gap_parts_per_million // MICRO + watts
 
 
@@ -88,12 +96,17 @@ class Offer:
 
 def check_offer(offer: Offer, rules: MarketRules) -> None:
     """Raise OfferError unless the curve is convex, has positive widths, and keeps the cap and the floor."""
+    _check_power(f"offer {offer.id} at bus {offer.bus}", offer.fixed_w)
     previous = None
     for number, step in enumerate(offer.steps, 1):
         place = f"offer {offer.id} at bus {offer.bus}, step {number}"
         price = step.price_micro_per_mwh
+        if not isinstance(step.width_w, int) or not isinstance(price, int):
+            raise OfferError(f"{place}: {step.width_w} W at {price} must be whole numbers; round them")
         if step.width_w <= 0:
             raise OfferError(f"{place}: width {step.width_w} W is not positive; remove the step")
+        if step.width_w >= POWER_LIMIT_W:
+            raise OfferError(f"{place}: width {step.width_w} W is beyond {POWER_LIMIT_W} W; correct the step")
         if previous is not None and price < previous:
             raise OfferError(
                 f"{place}: price {price} is below the step before ({previous} micro-units per MWh): the offer is not "
@@ -137,6 +150,7 @@ def build_book(
     injection = np.zeros(len(bus_position), dtype=np.int64)
     withdrawal = np.zeros(len(bus_position), dtype=np.int64)
     for bus, power_w in demand_w.items():
+        _check_power(f"demand at bus {bus}", power_w)
         _add_fixed(injection, withdrawal, _position(bus_position, bus, "demand"), -power_w)
     rows: list[tuple[int, int, int, int]] = []
     seen: set[str] = set()
@@ -164,6 +178,13 @@ def build_book(
         withdrawal_w=withdrawal,
         fixed_cost_micro_per_h=sum(offer.fixed_cost_micro_per_h for offer in offers),
     )
+
+
+def _check_power(what: str, power_w: int) -> None:
+    if not isinstance(power_w, int) or abs(power_w) >= POWER_LIMIT_W:
+        raise OfferError(
+            f"{what}: a fixed quantity of {power_w} W is no whole number below {POWER_LIMIT_W}; correct it"
+        )
 
 
 def _position(bus_position: Mapping[str, int], bus: str, what: str) -> int:

@@ -16,14 +16,15 @@ import numpy as np
 import scipy.sparse as sp
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
-from coordinator.market.certificate import CertificateError, gap_micro_per_h, largest
-from coordinator.market.clearing import rounded_balanced
+from coordinator.market.certificate import CertificateError, gap_micro_per_h, price_tolerance
+from coordinator.market.clearing import RoundingError, rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
 from coordinator.market.coupling.wire import (
     ProtocolError,
     bitmap,
     expect,
+    expect_scope,
     from_fine,
     from_runs,
     integers,
@@ -31,8 +32,9 @@ from coordinator.market.coupling.wire import (
     parse,
     to_fine,
 )
-from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, to_fixed
-from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacement_w, solve_flowgates
+from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, multiply, to_fixed
+from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
+from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
@@ -51,6 +53,7 @@ class _Published:
     price: list[IntArray] = field(default_factory=list)
     width: list[IntArray] = field(default_factory=list)
     component: list[IntArray] = field(default_factory=list)
+    leaves: set[int] = field(default_factory=set)
     base_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     loading_fine: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
@@ -133,11 +136,16 @@ class Hub:
         self._roots = [(message.offers_root, message.offers_size) for message in parsed]
         self._published = [_Published() for _ in parsed]
         self._round = 0
-        self._seed = hashlib.sha256(self._public.topology_id + interval.SerializeToString(deterministic=True)).digest()
+        self._owing: set[int] = set()
+        self._seed = hashlib.sha256(interval.SerializeToString(deterministic=True)).digest()
 
     def _parsed(self, kind: type[Any], messages: Sequence[bytes]) -> list[Any]:
         """One message a region, each about the interval at hand."""
-        parsed = [only(parse(kind, data, region).intervals, region) for region, data in enumerate(messages)]
+        parsed = []
+        for region, data in enumerate(messages):
+            message = parse(kind, data, region)
+            expect_scope(message.scope, self._scope, region)
+            parsed.append(only(message.intervals, region))
         expect(len(parsed) == len(self._regions()), -1, f"{len(parsed)} messages for {len(self._regions())} regions")
         for region, message in enumerate(parsed):
             expect(message.interval == self._interval, region, "a message for another interval")
@@ -158,9 +166,12 @@ class Hub:
         """Check a submission against its commitment and keep it."""
         count = len(message.bus)
         components = self._public.component_count
+        owes = region in self._owing and count == 0
+        expect(not owes, region, "objected with misplaced steps and publishes none; publish them")
         expect(message.round == self._round, region, f"the submission is for round {message.round}, not {self._round}")
         same = len(message.price_micro_per_mwh) == len(message.width_w) == count
-        expect(same and len(message.component) in (0, count), region, "the lists of published steps differ in length")
+        named = len(message.component) == (count if components > 1 else 0)
+        expect(same and named, region, "the lists of published steps differ in length")
         covered = len(message.gate_loading_fine) == len(self.gates) and len(message.base_w) == components
         expect(covered, region, "the submission does not cover the active flowgates and components")
         expect(all(c < components for c in message.component), region, "a published step is in an unknown component")
@@ -179,16 +190,17 @@ class Hub:
     def _check_opening(self, region: int, message: pb.IntervalSubmission) -> None:
         root, size = self._roots[region]
         columns = (message.bus, message.price_micro_per_mwh, message.width_w)
-        contents = np.stack([integers(column) for column in columns], axis=1).astype(">i8").tobytes()
+        contents = np.stack([integers(column, region) for column in columns], axis=1).astype(">i8").tobytes()
         try:
-            leaves = from_runs(message.leaf, size).tolist()
-            if len(leaves) != len(message.bus):
-                raise ProtocolError(region, "the published leaves and steps differ in number")
+            leaves = from_runs(message.leaf, size, len(message.bus)).tolist()
             salts = revealed_salts(leaves, size, list(message.salt_seed))
             hashes = {leaf: leaf_hash(salts[leaf] + contents[24 * i : 24 * i + 24]) for i, leaf in enumerate(leaves)}
             verify_opening(root, size, hashes, list(message.proof))
         except (OpeningError, ValueError) as error:
             raise ProtocolError(region, f"published steps do not open against the offers root: {error}") from error
+        again = self._published[region].leaves.intersection(leaves)
+        expect(not again, region, f"publishes {len(again)} steps a second time")
+        self._published[region].leaves.update(leaves)
 
     def _program(self) -> FlowgateProgram:
         """The public problem: published steps of all regions, then links."""
@@ -247,12 +259,7 @@ class Hub:
         steps = len(self._widths)
         imbalance = np.rint(optimum.imbalance_w).astype(np.int64)
         link_w = np.clip(np.rint(optimum.quantity_w[steps:]).astype(np.int64), self._lower[steps:], self._upper[steps:])
-        target = imbalance - self._base_w
-        for end in self._public.link_ends:
-            target[end.component] -= end.sign * link_w[end.link]
-        accepted = rounded_balanced(
-            optimum.quantity_w[:steps], self._lower[:steps], self._widths, self._components, target
-        )
+        accepted = self._rounded(optimum.quantity_w[:steps], link_w, imbalance)
         self._accepted_w = accepted
         witness = np.clip(to_fine(optimum.witness_w), self._lower << 10, self._upper << 10)
         shadow = to_fixed(optimum.shadow_price, PRICE_BITS)
@@ -274,6 +281,29 @@ class Hub:
             imbalance_w=imbalance.tolist(),
             balance_sign=optimum.balance_sign.tolist(),
         )
+
+    def _rounded(self, quantity_w: FloatArray, link_w: IntArray, imbalance_w: IntArray) -> IntArray:
+        """Steps in whole watts that balance; where they have no room a link takes the watts (`link_w` changes)."""
+        steps = len(quantity_w)
+        for _ in range(self._public.component_count + 1):
+            target = imbalance_w - self._base_w
+            for end in self._public.link_ends:
+                target[end.component] -= end.sign * link_w[end.link]
+            try:
+                return rounded_balanced(quantity_w, self._lower[:steps], self._widths, self._components, target)
+            except RoundingError as error:
+                self._move_link(error, link_w)
+        raise SolverError("published steps and links cannot be rounded to whole watts that balance; publish more steps")
+
+    def _move_link(self, error: RoundingError, link_w: IntArray) -> None:
+        """Let a link that ends in the component make up for what its steps cannot."""
+        public = self._public.interconnection
+        for end in self._public.link_ends:
+            moved = int(link_w[end.link]) + end.sign * error.missing_w
+            if end.component == error.group and public.link_min_w[end.link] <= moved <= public.link_max_w[end.link]:
+                link_w[end.link] = moved
+                return
+        raise SolverError(f"{error}; publish more steps") from error
 
     def _acceptances(self, accepted: IntArray, witness: IntArray) -> list[pb.RegionAcceptance]:
         offsets = np.cumsum([0] + [len(buses) for buses in self._buses])
@@ -303,6 +333,7 @@ class Hub:
         for region, part in enumerate(parts):
             expect(len(part) == sizes[region], region, f"{len(part)} boundary injections for {sizes[region]} buses")
         for region, part in enumerate(parts):
+            self._check_sums(region, from_fine(part))
             self._check_loadings(region, from_fine(part))
         injection = from_fine(np.concatenate(parts)) + public.shift_injection_w
         self._angle = to_fixed(public.impedance.matrix @ injection, ANGLE_BITS)
@@ -312,6 +343,22 @@ class Hub:
             interval=self._interval, angle=self._angle.tolist(), price_difference=self._difference.tolist()
         )
         return pb.BoundaryState(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
+
+    def _check_sums(self, region: int, injection_w: FloatArray) -> None:
+        """A region's boundary injection must add up to its base and what it was accepted for, by component."""
+        public = self._public
+        first = sum(len(buses) for buses in self._buses[:region])
+        columns = slice(first, first + len(self._buses[region]))
+        expected = self._published[region].base_w.copy()
+        np.add.at(expected, self._components[columns], self._accepted_w[columns])
+        for end in public.link_ends:
+            if end.region == region:
+                expected[end.component] += end.sign * int(self._result.link_w[end.link])
+        here = public.impedance.component[public.interconnection.boundary_of(region)]
+        miss = np.abs(np.bincount(here, weights=injection_w, minlength=len(expected)) - expected)
+        worst = int(miss.argmax())
+        said = f"its boundary injection misses base and acceptance by {miss[worst]:.0f} W"
+        expect(bool(miss[worst] <= self._rules.tolerance_w), region, said)
 
     def _check_loadings(self, region: int, injection_w: FloatArray) -> None:
         """A region's boundary injection must load foreign flowgates as its own published sums and factors say."""
@@ -348,6 +395,7 @@ class Hub:
             self._check_vote(region, vote, balanced)
         ties = self._ties_beyond(0) if balanced else []
         if ties or not all(vote.accept for vote in parsed):
+            self._owing = {k for k, vote in enumerate(parsed) if not vote.accept and not vote.flowgates}
             flowgates = [gate for vote in parsed for gate in vote.flowgates]
             return Decision(
                 None, self._activate(flowgates, self._ties_beyond(objection_margin(self._round)) if balanced else [])
@@ -367,8 +415,11 @@ class Hub:
         ends = sum(end.region == region for end in self._public.link_ends)
         foreign = [gate.branch for gate in vote.flowgates if gate.region != region]
         expect(not foreign, region, f"publishes flowgate {foreign[:1]} of another region")
+        something = vote.accept or vote.flowgates or vote.misplaced_steps
+        expect(bool(something), region, "objects without a line or a step to name; accept, or name it")
         if vote.accept and certified:
             expect(len(vote.link_end_price) == ends, region, f"{len(vote.link_end_price)} link prices for {ends} ends")
+            expect(not vote.gap_exact.startswith("-"), region, "its gap is negative; a gap is a bound, publish zero")
             for name, text in (("gap", vote.gap_exact), ("objective", vote.objective_exact)):
                 expect(bool(_DECIMAL.fullmatch(text)), region, f"its {name} is {text[:80]!r}, not a number")
 
@@ -404,7 +455,11 @@ class Hub:
         objective = Objective(exact + int(self.tie_violation_w.sum()) * rules.line_violation_micro_per_mwh)
         self.check_price_rule()
         bound = gap_micro_per_h(gap)
-        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h, largest(self._energy, self._shadow)):
+        dearest = max(vote.dearest_micro_per_mwh for vote in votes)
+        if self.tie_violation_w.any():
+            dearest = rules.line_violation_micro_per_mwh
+        dearest = min(dearest, rules.line_violation_micro_per_mwh)
+        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h, dearest):
             worst = max(self._regions(), key=lambda region: int(votes[region].gap_exact))
             name = public.interconnection.region_names[worst]
             raise CertificateError("gap", f"region {name}", f"the sum of gaps is {bound} micro-units per hour")
@@ -429,7 +484,14 @@ class Hub:
     def _link_end_prices(self, votes: Sequence[pb.IntervalVote]) -> IntArray:
         """LMP at each public link end, from the votes of the regions they lie in."""
         supply = [iter(vote.link_end_price) for vote in votes]
-        return integers(next(supply[end.region]) for end in self._public.link_ends)
+        prices = integers(next(supply[end.region]) for end in self._public.link_ends)
+        allowed = 4 * price_tolerance(self._energy, self._shadow)
+        for end, price in zip(self._public.link_ends, prices.tolist(), strict=True):
+            factor = self._cache[end.region].get(end.region, len(self.gates), np.array([end.bus]))[:, 0]
+            follows = int(self._energy[end.component]) + (multiply(factor, self._shadow).total() >> FACTOR_BITS)
+            said = f"its price at link {end.link} does not follow from the announced ones"
+            expect(abs(price - follows) <= allowed, end.region, said)
+        return prices
 
     def check_price_rule(self) -> None:
         """What anyone can check of the announced prices, in integers. Raises CertificateError."""
@@ -449,7 +511,7 @@ class Hub:
             gate_min_w=integers(gate.flow_min_w for gate in self.gates),
             gate_max_w=integers(gate.flow_max_w for gate in self.gates),
             row_names=program.row_names,
-            displacement_w=integers(displacement_w(self._seed, name) for name in program.row_names),
+            displacement_w=displacements_w(self._seed, program.row_names, program.component_count),
             line_violation_micro_per_mwh=self._rules.line_violation_micro_per_mwh,
             region_sizes=[len(buses) for buses in self._buses],
         )

@@ -131,9 +131,10 @@ def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray)
     tolerance = price_tolerance(shadow)
     for gate in range(len(shadow)):
         flow = multiply(problem.factors[gate], witness).total() >> 40
-        flow += int(problem.loading_fine[gate]) - (int(problem.displacement_w[first + gate]) << 10)
-        below = flow - (int(problem.gate_min_w[gate]) << 10)
-        above = (int(problem.gate_max_w[gate]) << 10) - flow
+        flow += int(problem.loading_fine[gate])
+        wider = abs(int(problem.displacement_w[first + gate]))
+        below = flow - ((int(problem.gate_min_w[gate]) - wider) << 10)
+        above = ((int(problem.gate_max_w[gate]) + wider) << 10) - flow
         mu, name = int(shadow[gate]), problem.row_names[first + gate]
         if abs(mu) > ceiling + tolerance:
             raise CertificateError("price rule", f"flowgate {name}", "shadow price beyond the line violation price")

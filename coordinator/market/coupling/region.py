@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from coordinator.market.coupling.public import (
 from coordinator.market.coupling.wire import (
     ProtocolError,
     expect,
+    expect_scope,
     from_bitmap,
     integers,
     only,
@@ -54,6 +56,8 @@ def step_content(bus: int, price_micro_per_mwh: int, width_w: int) -> bytes:
     return b"".join(value.to_bytes(8, "big", signed=True) for value in (bus, price_micro_per_mwh, width_w))
 
 
+PRICE_LIMIT = 1 << 61
+ANGLE_LIMIT = 1 << 52
 MARGINAL_MICRO = 1_000.0
 """Steps this close to the last LMP are published whatever their share: without marginal steps nothing can move."""
 
@@ -136,6 +140,7 @@ class RegionAgent:
         self._gate_line: IntArray = np.zeros(0, dtype=np.int64)
         self._last_price: FloatArray | None = None
         self._state: _IntervalState | None = None
+        self._result: _RoundResult | None = None
         self._commit_lines()
 
     def _derive(self, *parts: bytes) -> bytes:
@@ -238,9 +243,24 @@ class RegionAgent:
             raise ProtocolError(self.index, "no interval is committed; commit offers first")
         return self._state
 
+    @property
+    def _round_result(self) -> _RoundResult:
+        if self._result is None:
+            raise ProtocolError(HUB, "a boundary state came before the round's result; send the result first")
+        return self._result
+
+    def _from_hub(self, kind: type[Any], message: bytes) -> Any:
+        """One interval of a message of the hub's, about the interval at hand."""
+        parsed = parse(kind, message, HUB)
+        expect_scope(parsed.scope, self._scope, HUB)
+        interval = only(parsed.intervals, HUB)
+        expect(interval.interval == self._now.interval, HUB, "a message about another interval")
+        return interval
+
     def open_round(self, message: bytes) -> None:
         """Put the flowgates in force that the hub announces, in its order."""
-        opening = only(parse(pb.RoundOpening, message, HUB).intervals, HUB)
+        opening = self._from_hub(pb.RoundOpening, message)
+        expect(opening.round == self._now.round + 1, HUB, f"round {opening.round} is opened after {self._now.round}")
         ties = len(self._public.interconnection.tie_ids)
         expect(all(tie < ties for tie in opening.tie_line), HUB, "an unknown tie-line is opened")
         gates = [self._public.region_flowgate(gate) for gate in opening.flowgates]
@@ -270,6 +290,7 @@ class RegionAgent:
         state, network = self._now, self._region.network
         steps = state.steps
         state.round += 1
+        self._result = None
         inside = (steps.price_micro_per_mwh >= state.low_price[steps.bus]) & (
             steps.price_micro_per_mwh <= state.high_price[steps.bus]
         )
@@ -332,7 +353,7 @@ class RegionAgent:
     def inject(self, message: bytes) -> bytes:
         """Take the round's result and publish what the own injections are worth at the boundary."""
         state, network = self._now, self._region.network
-        result = only(parse(pb.CouplingResult, message, HUB).intervals, HUB)
+        result = self._from_hub(pb.CouplingResult, message)
         self._check_result(result, state)
         steps, gates = state.steps, len(self._gates)
         acceptance = result.acceptances[self.index]
@@ -352,7 +373,7 @@ class RegionAgent:
             violation_w=scattered(gates, result.violated_gate, result.violation_w, HUB, "violations"),
             balanced=not any(result.imbalance_w),
         )
-        injection = self._reduction.boundary_injection(self._result.injection_w + network.shift_injection_w)
+        injection = self._reduction.boundary_injection(self._round_result.injection_w + network.shift_injection_w)
         reply = pb.IntervalInjection(interval=state.interval, injection_fine=to_fine(injection).tolist())
         return pb.BoundaryInjection(scope=self._scope, intervals=[reply]).SerializeToString(deterministic=True)
 
@@ -362,6 +383,8 @@ class RegionAgent:
         expect(result.round == state.round, HUB, f"the result is for round {result.round}, not {state.round}")
         expect(len(result.acceptances) == public.region_count, HUB, "the result does not cover every region")
         expect(len(result.link_w) == len(public.link_ids), HUB, "the result does not cover every link")
+        extreme = max((abs(price) for price in (*result.energy_price, *result.shadow_price)), default=0)
+        expect(extreme < PRICE_LIMIT, HUB, "a price is out of range")
         components = self._public.component_count
         covered = len(result.energy_price) == components and len(result.imbalance_w) == components
         expect(covered, HUB, "the result does not cover every component")
@@ -374,8 +397,8 @@ class RegionAgent:
 
     def vote(self, message: bytes) -> bytes:
         """Accept with the region's certificate, or object with overloaded lines or with misplaced offers."""
-        state, result = self._now, self._result
-        public = only(parse(pb.BoundaryState, message, HUB).intervals, HUB)
+        state, result = self._now, self._round_result
+        public = self._from_hub(pb.BoundaryState, message)
         size = len(self._public.interconnection.boundary_ids)
         covered = len(public.angle) == size and len(public.price_difference) == size
         expect(
@@ -383,6 +406,8 @@ class RegionAgent:
             HUB,
             "the boundary state is incomplete or of another interval",
         )
+        expect(all(abs(angle) < ANGLE_LIMIT for angle in public.angle), HUB, "an angle is out of range")
+        expect(all(abs(price) < PRICE_LIMIT for price in public.price_difference), HUB, "a price is out of range")
         energy = result.energy_price[self._public.impedance.component]
         boundary = _Boundary(integers(public.angle), energy + integers(public.price_difference))
         angles = self._reduction.angles(
@@ -399,7 +424,8 @@ class RegionAgent:
             self.clearing = self._clearing(result, angles, price, boundary)
             self.certificate = self._certify(state.steps, result, boundary)
             vote.objective_exact = str(self.certificate.objective.exact)
-            vote.gap_exact = str(self.certificate.gap_exact)
+            vote.gap_exact = str(max(0, self.certificate.gap_exact))
+            vote.dearest_micro_per_mwh = self.certificate.dearest_micro_per_mwh
             vote.link_end_price.extend(int(self.clearing.price[end.bus]) for end in self._region.link_ends)
         if result.balanced:
             margin = WATCH_MARGIN if vote.accept else objection_margin(state.round)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -40,6 +40,23 @@ def only(intervals: Sequence[_M], sender: int) -> _M:
     return intervals[0]
 
 
+class _Scope(Protocol):
+    carrier: str
+    asset: str
+    topology_id: bytes
+    region: int
+
+
+def expect_scope(scope: _Scope, expected: _Scope, sender: int) -> None:
+    """Raise ProtocolError unless a message is about this market and this topology, and from its sender."""
+    same = (scope.carrier, scope.asset) == (expected.carrier, expected.asset)
+    expect(
+        same, sender, f"a message about {scope.carrier} in {scope.asset}, not {expected.carrier} in {expected.asset}"
+    )
+    expect(scope.topology_id == expected.topology_id, sender, "a message for another topology; publish it again")
+    expect(sender < 0 or scope.region == sender, sender, f"a message in the name of region {scope.region}")
+
+
 def expect(condition: bool, sender: int, problem: str) -> None:
     """Raise ProtocolError unless the condition holds."""
     if not condition:
@@ -69,12 +86,12 @@ def _overwrite(target: IntArray, index: Sequence[int], values: Sequence[int], se
     target[positions] = integers(values)
 
 
-def integers(values: Iterable[int]) -> IntArray:
-    """A repeated field as an array."""
+def integers(values: Iterable[int], sender: int = -1) -> IntArray:
+    """A repeated field as an array; raises ProtocolError naming the sender when a number needs more than 64 bits."""
     try:
         return np.array(list(values), dtype=np.int64)
     except OverflowError as error:
-        raise ProtocolError(-1, "a number does not fit 64 bits signed") from error
+        raise ProtocolError(sender, "a number does not fit 64 bits signed") from error
 
 
 def fine(value: float) -> int:
@@ -101,9 +118,11 @@ def runs(sorted_values: IntArray) -> list[int]:
     return [int(v) for pair in zip(sorted_values[starts], counts, strict=True) for v in pair]
 
 
-def from_runs(values: Iterable[int], limit: int) -> IntArray:
-    """The reverse of `runs`; raises ValueError when they do not ascend or reach `limit`."""
+def from_runs(values: Iterable[int], limit: int, total: int) -> IntArray:
+    """The reverse of `runs`; raises ValueError when they do not ascend, reach `limit`, or hold not `total` numbers."""
     flat = list(values)
+    if sum(flat[1::2]) != total or len(flat) % 2:
+        raise ValueError(f"runs of {sum(flat[1::2])} numbers, {total} are needed")
     pairs = list(zip(flat[::2], flat[1::2], strict=True))
     position = 0
     for first, count in pairs:

@@ -249,12 +249,13 @@ class Vote(_message.Message):
     def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalVote, _Mapping]]] = ...) -> None: ...
 
 class IntervalVote(_message.Message):
-    __slots__ = ("interval", "accept", "flowgates", "misplaced_steps", "objective_exact", "gap_exact", "link_end_price")
+    __slots__ = ("interval", "accept", "flowgates", "misplaced_steps", "objective_exact", "dearest_micro_per_mwh", "gap_exact", "link_end_price")
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_FIELD_NUMBER: _ClassVar[int]
     FLOWGATES_FIELD_NUMBER: _ClassVar[int]
     MISPLACED_STEPS_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_EXACT_FIELD_NUMBER: _ClassVar[int]
+    DEAREST_MICRO_PER_MWH_FIELD_NUMBER: _ClassVar[int]
     GAP_EXACT_FIELD_NUMBER: _ClassVar[int]
     LINK_END_PRICE_FIELD_NUMBER: _ClassVar[int]
     interval: Interval
@@ -262,9 +263,10 @@ class IntervalVote(_message.Message):
     flowgates: _containers.RepeatedCompositeFieldContainer[Flowgate]
     misplaced_steps: int
     objective_exact: str
+    dearest_micro_per_mwh: int
     gap_exact: str
     link_end_price: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., accept: _Optional[bool] = ..., flowgates: _Optional[_Iterable[_Union[Flowgate, _Mapping]]] = ..., misplaced_steps: _Optional[int] = ..., objective_exact: _Optional[str] = ..., gap_exact: _Optional[str] = ..., link_end_price: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., accept: _Optional[bool] = ..., flowgates: _Optional[_Iterable[_Union[Flowgate, _Mapping]]] = ..., misplaced_steps: _Optional[int] = ..., objective_exact: _Optional[str] = ..., dearest_micro_per_mwh: _Optional[int] = ..., gap_exact: _Optional[str] = ..., link_end_price: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RoundOpening(_message.Message):
     __slots__ = ("scope", "intervals")
