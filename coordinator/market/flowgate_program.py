@@ -36,6 +36,7 @@ DUAL_NOISE_MICRO = 0.02
 """Shadow prices below this are the solver's tolerance, often of the wrong sign, and count as zero."""
 FEW_GATES = 48
 LAZY_TOLERANCE_W = 0.25
+SCALING_MISS_W = 4.0
 ROOM_W = 1_000
 DISPLACEMENT_MIN_W = 16
 DISPLACEMENT_MAX_W = 63
@@ -220,12 +221,22 @@ class _LazyProgram:
         self._model.set_row_bounds(np.concatenate([lower, gate_lower]), np.concatenate([upper, gate_upper]))
         while True:
             solution = self._model.solve()
+            if self._missed_w(solution, shift) > SCALING_MISS_W:
+                solution = self._model.solve_unscaled()
             quantity_w = solution.columns[: len(program.price_micro_per_mwh)] * POWER_UNIT_W
             new = self._violated(quantity_w, shift)
             if not new.size:
                 return self._partial(solution, quantity_w)
             self._append(new, shift)
             self._rows = np.concatenate([self._rows, new])
+
+    def _missed_w(self, solution: Solution, shift: FloatArray) -> float:
+        """How far the solution really misses a row in the solver, slack columns included."""
+        lower, upper = self._balance_bounds(shift)
+        gate_lower, gate_upper = self._gate_bounds(self._rows, shift)
+        below = np.concatenate([lower, gate_lower]) - solution.rows
+        above = solution.rows - np.concatenate([upper, gate_upper])
+        return float(np.maximum(below, above).max(initial=0.0)) * POWER_UNIT_W
 
     def _violated(self, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
         """Gates outside the solver whose limit this solution exceeds."""

@@ -104,6 +104,11 @@ class LinearProgram:
             rows, row_lower, row_upper, values.size, starts, indices.ravel().astype(np.int32), values.ravel()
         )
 
+    def solve_unscaled(self) -> Solution:
+        """The optimum again, from the basis at hand, without scaling: a scaled optimum may miss rows by more than asked."""
+        self._set("simplex_scale_strategy", 0)
+        return self.solve()
+
     def solve(self) -> Solution:
         """The optimum. Raises SolverError when neither the chosen nor the other algorithm proves one."""
         other: Algorithm = "ipm" if self._algorithm == "simplex" else "simplex"
