@@ -11,7 +11,7 @@ from actors.results import CentralReference, IntervalResult
 from coordinator.market.central import solve_central
 from coordinator.market.clearing import Problem
 from coordinator.market.costs import DEFAULT_SEGMENTS
-from coordinator.market.coupling.region import PublicationWindow
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.session import DEFAULT_ROUND_LIMIT, CouplingSession, regional_book
 from coordinator.market.offers import MICRO, MarketRules, Offer, OfferBook, build_book, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb

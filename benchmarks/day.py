@@ -27,7 +27,7 @@ from coordinator.market.central import CentralSolution, solve_central
 from coordinator.market.certificate import verify
 from coordinator.market.clearing import Problem
 from coordinator.market.costs import offers_from_costs
-from coordinator.market.coupling.region import PublicationWindow
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.session import CouplingSession, Outcome, assembled, split_book
 from coordinator.market.offers import MICRO, MarketRules, OfferBook, build_book, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb

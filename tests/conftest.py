@@ -1,4 +1,4 @@
-"""Settings that all tests share: property tests draw the same examples everywhere and print what reproduces a failure."""
+"""Settings that all tests share: property tests draw the same examples everywhere and print what failed."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class LinearProgram:
         )
 
     def solve_unscaled(self) -> Solution:
-        """The optimum again, from the basis at hand, without scaling: a scaled optimum may miss rows by more than asked."""
+        """The optimum again, from the basis at hand, without scaling: scaled ones may miss rows by more than asked."""
         self._set("simplex_scale_strategy", 0)
         return self.solve()
 

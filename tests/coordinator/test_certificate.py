@@ -84,7 +84,7 @@ def refused(problem: Problem, clearing: Clearing) -> CertificateError:
 
 
 class Change(NamedTuple):
-    """One thing to change in a clearing or in the problem it is said to clear; numbers are taken modulo what there is."""
+    """One thing to change in a clearing or in its problem; numbers are taken modulo what there is."""
 
     what: str
     place: int

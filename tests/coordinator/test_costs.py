@@ -113,7 +113,7 @@ def test_what_is_available_cuts_the_curve() -> None:
 
 
 def test_less_available_than_the_minimum_is_named() -> None:
-    with pytest.raises(OfferError, match="unit u at bus 101: 3.0 MW available is below its minimum of 10.0 MW"):
+    with pytest.raises(OfferError, match=r"unit u at bus 101: 3\.0 MW available is below its minimum of 10\.0 MW"):
         offer_from_cost(Resource("u", "101", 10.0, 100.0), polynomial(0.0, 5.0), available_mw=3.0)
 
 

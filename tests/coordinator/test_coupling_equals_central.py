@@ -20,7 +20,7 @@ from hypothesis import Phase, assume, given, settings
 from coordinator.market.central import SolverError, solve_central, solve_central_flowgates
 from coordinator.market.certificate import verify
 from coordinator.market.clearing import Problem
-from coordinator.market.coupling.region import PublicationWindow
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.session import RoundLimitError, split_book
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.market.offers import MICRO

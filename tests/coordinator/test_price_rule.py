@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.market.certificate import CertificateError
+from coordinator.market.certificate import CertificateError, price_tolerance
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
@@ -21,7 +21,7 @@ from coordinator.market.offers import MICRO, Offer
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from tests.support.coupling import HUB, MW, Theatre, couple, generator, open_session, small_market
 from tests.support.known import known
-from tests.support.random_grids import Market, Recipe, cook, recipes
+from tests.support.random_grids import Market, Recipe, cook, integers, recipes
 
 ONE = 1 << PRICE_BITS
 """A micro-unit per MWh in committed prices."""
@@ -263,7 +263,9 @@ def test_no_other_energy_price_passes_where_the_price_is_unique(recipe: Recipe, 
     announced = Announced(cook(replace(recipe, islands=1)))
     if not check_price_rule(announced.problem, announced.result):
         return
-    for change in (size * ONE, -size * ONE):
+    stated = price_tolerance(integers(announced.result.energy_price), integers(announced.result.shadow_price))
+    beyond = size * ONE + 2 * stated
+    for change in (beyond, -beyond):
         announced.refuses(
             lambda result, change=change: result.energy_price.__setitem__(0, result.energy_price[0] + change)
         )

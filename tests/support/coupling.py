@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.coupling.hub import Agreement, Hub
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.price_rule import DisplacedProblem
 from coordinator.market.coupling.public import PublicNetwork
-from coordinator.market.coupling.region import PublicationWindow, RegionAgent
+from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.session import CouplingSession, Outcome, assembled, split_book
 from coordinator.market.offers import MICRO, MarketRules, Offer, Step
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -49,7 +50,7 @@ def small_market(
     links: Sequence[tuple[int, int, float, float]] = (),
     rules: MarketRules | None = None,
 ) -> Market:
-    """A market by hand: lines of (from, to, reactance), links of (from, to, min, max); a letter a bus names its region."""
+    """A market by hand: lines are (from, to, reactance), links (from, to, min, max); letters name regions."""
     limits, shifts = limits_mw or {}, shifts_deg or {}
     branches = tuple(
         Branch(f"L{i}", str(a), str(b), 0.0, x, shift_deg=shifts.get(i, 0.0), ratings=Ratings(limits.get(i)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from coordinator.market.certificate import CertificateError, gap_micro_per_h, pr
 from coordinator.market.clearing import RoundingError, rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
+from coordinator.market.coupling.published import FactorCache, Published
 from coordinator.market.coupling.wire import (
     ProtocolError,
     bitmap,
@@ -39,56 +40,7 @@ from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
 
-_UNKNOWN = -(1 << 62)
 _DECIMAL = re.compile(r"-?[0-9]{1,60}")
-MAXIMUM_BUSES = 1 << 17
-"""Pseudonyms at or above this are refused, so that a message cannot make the hub allocate without bound."""
-
-
-@dataclass
-class _Published:
-    """What one region has published for the interval: steps in the order of publication, and its latest sums."""
-
-    bus: list[IntArray] = field(default_factory=list)
-    price: list[IntArray] = field(default_factory=list)
-    width: list[IntArray] = field(default_factory=list)
-    component: list[IntArray] = field(default_factory=list)
-    leaves: set[int] = field(default_factory=set)
-    base_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    loading_fine: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-    @property
-    def count(self) -> int:
-        return sum(len(part) for part in self.bus)
-
-
-class _FactorCache:
-    """Factors that a region has published, by flowgate and bus pseudonym, in 2**-40."""
-
-    def __init__(self) -> None:
-        self._values = np.full((0, 0), _UNKNOWN, dtype=np.int64)
-
-    def store(self, region: int, block: pb.FactorBlock, gate_count: int) -> None:
-        gates, buses = integers(block.gate), integers(block.bus)
-        known = not len(gates) or gates.max() < gate_count
-        known = known and (not len(buses) or buses.max() < MAXIMUM_BUSES)
-        expect(known, region, f"a factor block names a flowgate or a bus that cannot be (limit {MAXIMUM_BUSES} buses)")
-        expect(len(block.factor) == len(gates) * len(buses), region, "a factor block has the wrong number of factors")
-        rows, columns = self._values.shape
-        if len(buses) and (gate_count > rows or buses.max() >= columns):
-            grown = np.full((gate_count, max(columns, int(buses.max()) + 1)), _UNKNOWN, dtype=np.int64)
-            grown[:rows, :columns] = self._values
-            self._values = grown
-        self._values[np.ix_(gates, buses)] = integers(block.factor).reshape(len(gates), len(buses))
-
-    def get(self, region: int, gate_count: int, buses: IntArray) -> IntArray:
-        if gate_count == 0 or not buses.size:
-            return np.zeros((gate_count, len(buses)), dtype=np.int64)
-        rows, columns = self._values.shape
-        factors = self._values[:gate_count, buses] if buses.max() < columns and gate_count <= rows else None
-        if factors is None or (factors == _UNKNOWN).any():
-            raise ProtocolError(region, "a published step lacks a factor on an active flowgate; publish it")
-        return factors
 
 
 @dataclass(frozen=True)
@@ -122,7 +74,7 @@ class Hub:
         self._scope = pb.Scope(carrier="electricity", asset=asset, topology_id=public.topology_id)
         self.gates: list[ActiveFlowgate] = []
         self._shadow = np.zeros(0, dtype=np.int64)
-        self._cache = [_FactorCache() for _ in range(public.interconnection.region_count)]
+        self._cache = [FactorCache() for _ in range(public.interconnection.region_count)]
 
     def _regions(self) -> range:
         return range(self._public.interconnection.region_count)
@@ -134,7 +86,7 @@ class Hub:
         expect(len(commitments) == regions, -1, f"{len(commitments)} commitments for {regions} regions")
         parsed = self._parsed(pb.OfferCommitment, commitments)
         self._roots = [(message.offers_root, message.offers_size) for message in parsed]
-        self._published = [_Published() for _ in parsed]
+        self._published = [Published() for _ in parsed]
         self._round = 0
         self._owing: set[int] = set()
         self._seed = hashlib.sha256(interval.SerializeToString(deterministic=True)).digest()

@@ -7,7 +7,7 @@ interval are its factors on the active flowgates, which of them it has published
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from coordinator.ledger.merkle import MerkleTree, SaltTree, leaf_hash
 from coordinator.market.certificate import Certificate, certify_region
 from coordinator.market.clearing import Clearing, Problem
+from coordinator.market.coupling.interval_state import BoundaryValues, IntervalState, PublicationWindow, RoundResult
 from coordinator.market.coupling.public import (
     TIE,
     WATCH_MARGIN,
@@ -47,75 +48,11 @@ from topology.regions import RegionGrid
 
 HUB = -1
 """The sender of the hub's messages in errors."""
-MISPLACED_TOLERANCE_MICRO = 0.5
-"""An unpublished step this close to its LMP counts as on the right side: 5e-7 of the asset per MWh."""
-
-
-def step_content(bus: int, price_micro_per_mwh: int, width_w: int) -> bytes:
-    """The committed bytes of a step; `bus` is its pseudonym."""
-    return b"".join(value.to_bytes(8, "big", signed=True) for value in (bus, price_micro_per_mwh, width_w))
-
-
 PRICE_LIMIT = 1 << 61
 ANGLE_LIMIT = 1 << 52
-MARGINAL_MICRO = 1_000.0
-"""Steps this close to the last LMP are published whatever their share: without marginal steps nothing can move."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublicationWindow:
-    """Which steps a region publishes before anybody asks: those within `half_width` of the last LMP of their bus,
-    and of these, where they would be more than `largest_share` of its offers, the nearest."""
-
-    half_width_micro_per_mwh: int = 3_000_000
-    largest_share: float = 0.3
-
-    def reach(self, steps: StepTable, reference: FloatArray) -> float:
-        """The half-width in force, in micro-units per MWh."""
-        offers = steps.kind == StepKind.OFFER
-        distance = np.sort(np.abs(steps.price_micro_per_mwh - reference[steps.bus])[offers])
-        allowed = int(self.largest_share * len(distance))
-        widest = float(self.half_width_micro_per_mwh)
-        if allowed >= len(distance):
-            return widest
-        return min(widest, max(float(distance[allowed]) - 0.5, MARGINAL_MICRO))
-
-
-@dataclass
-class _IntervalState:
-    """What a region knows while an interval is being coupled. Prices are micro-units per MWh, per own bus."""
-
-    interval: pb.Interval
-    steps: StepTable
-    low_price: FloatArray
-    high_price: FloatArray
-    leaf_of_step: IntArray
-    tree: MerkleTree
-    salts: SaltTree
-    published: BoolArray
-    order: IntArray
-    widenings: int = 0
-    round: int = 0
-
-
-@dataclass(frozen=True)
-class _RoundResult:
-    """The hub's result as it concerns one region: `accepted_w` per own step, the rest is public."""
-
-    accepted_w: IntArray
-    injection_w: IntArray
-    energy_price: IntArray
-    shadow_price: IntArray
-    violation_w: IntArray
-    balanced: bool
-
-
-@dataclass(frozen=True)
-class _Boundary:
-    """Agreed integers at every boundary bus: angles in 2**-40 rad, LMPs in 2**-20 micro-units per MWh."""
-
-    angle: IntArray
-    price: IntArray
+"""Announced numbers at or beyond these cannot be computed with."""
+MISPLACED_TOLERANCE_MICRO = 0.5
+"""An unpublished step this close to its LMP counts as on the right side: 5e-7 of the asset per MWh."""
 
 
 class RegionAgent:
@@ -139,8 +76,8 @@ class RegionAgent:
         self._in_force: BoolArray = np.zeros(region.network.branch_count, dtype=np.bool_)
         self._gate_line: IntArray = np.zeros(0, dtype=np.int64)
         self._last_price: FloatArray | None = None
-        self._state: _IntervalState | None = None
-        self._result: _RoundResult | None = None
+        self._state: IntervalState | None = None
+        self._result: RoundResult | None = None
         self._commit_lines()
 
     def _derive(self, *parts: bytes) -> bytes:
@@ -218,7 +155,7 @@ class RegionAgent:
         salts = SaltTree(self._derive(b"offers", interval.SerializeToString(deterministic=True)), steps.count)
         tree = MerkleTree(self._leaf_hashes(steps, order, salts))
         self._window = window
-        self._state = _IntervalState(
+        self._state = IntervalState(
             interval=interval,
             steps=steps,
             low_price=reference - reach,
@@ -238,13 +175,13 @@ class RegionAgent:
         return [leaf_hash(salt + contents[24 * i : 24 * i + 24]) for i, salt in enumerate(salts.salts)]
 
     @property
-    def _now(self) -> _IntervalState:
+    def _now(self) -> IntervalState:
         if self._state is None:
             raise ProtocolError(self.index, "no interval is committed; commit offers first")
         return self._state
 
     @property
-    def _round_result(self) -> _RoundResult:
+    def _round_result(self) -> RoundResult:
         if self._result is None:
             raise ProtocolError(HUB, "a boundary state came before the round's result; send the result first")
         return self._result
@@ -322,7 +259,7 @@ class RegionAgent:
         )
         return pb.Submission(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
 
-    def _inframarginal(self, state: _IntervalState) -> BoolArray:
+    def _inframarginal(self, state: IntervalState) -> BoolArray:
         """Unpublished steps that count as fully accepted."""
         cheap = state.steps.price_micro_per_mwh < state.low_price[state.steps.bus]
         return np.asarray(cheap & ~state.published)
@@ -365,7 +302,7 @@ class RegionAgent:
         published = overwritten(published, acceptance.partial, acceptance.partial_w, HUB, "partial acceptance")
         accepted = np.where(self._inframarginal(state), steps.width_w, 0)
         accepted[state.order] = published
-        self._result = _RoundResult(
+        self._result = RoundResult(
             accepted_w=accepted,
             injection_w=self._injection_w(steps.injection_w(accepted), integers(result.link_w)),
             energy_price=integers(result.energy_price),
@@ -377,7 +314,7 @@ class RegionAgent:
         reply = pb.IntervalInjection(interval=state.interval, injection_fine=to_fine(injection).tolist())
         return pb.BoundaryInjection(scope=self._scope, intervals=[reply]).SerializeToString(deterministic=True)
 
-    def _check_result(self, result: pb.IntervalResult, state: _IntervalState) -> None:
+    def _check_result(self, result: pb.IntervalResult, state: IntervalState) -> None:
         public = self._public.interconnection
         expect(result.interval == state.interval, HUB, "the result is for another interval")
         expect(result.round == state.round, HUB, f"the result is for round {result.round}, not {state.round}")
@@ -409,7 +346,7 @@ class RegionAgent:
         expect(all(abs(angle) < ANGLE_LIMIT for angle in public.angle), HUB, "an angle is out of range")
         expect(all(abs(price) < PRICE_LIMIT for price in public.price_difference), HUB, "a price is out of range")
         energy = result.energy_price[self._public.impedance.component]
-        boundary = _Boundary(integers(public.angle), energy + integers(public.price_difference))
+        boundary = BoundaryValues(integers(public.angle), energy + integers(public.price_difference))
         angles = self._reduction.angles(
             result.injection_w + self._region.network.shift_injection_w,
             from_fixed(boundary.angle[self._block], ANGLE_BITS),
@@ -439,7 +376,7 @@ class RegionAgent:
         """The coupling is final: remember its prices for the next interval's window."""
         self._last_price = self._price
 
-    def _prices(self, result: _RoundResult) -> FloatArray:
+    def _prices(self, result: RoundResult) -> FloatArray:
         """LMPs per own bus, micro-units per MWh: energy + sum of shadow price * factor."""
         energy = from_fixed(result.energy_price, PRICE_BITS)[self._component]
         return np.asarray(energy + from_fixed(result.shadow_price, PRICE_BITS) @ self._factors)
@@ -452,14 +389,14 @@ class RegionAgent:
         loaded = loaded_lines(flow, network.flow_min_w, network.flow_max_w, self._rules.tolerance_w, margin)
         return [int(line) for line in np.flatnonzero(loaded & ~self._in_force)]
 
-    def _misplaced(self, state: _IntervalState, price: FloatArray) -> BoolArray:
+    def _misplaced(self, state: IntervalState, price: FloatArray) -> BoolArray:
         """Unpublished steps on the wrong side of their LMP."""
         margin = state.steps.price_micro_per_mwh - price[state.steps.bus]
         taken = self._inframarginal(state)
         wrong = np.where(taken, margin > MISPLACED_TOLERANCE_MICRO, margin < -MISPLACED_TOLERANCE_MICRO)
         return np.asarray(wrong & ~state.published)
 
-    def _widen(self, state: _IntervalState, price: FloatArray, misplaced: BoolArray) -> None:
+    def _widen(self, state: IntervalState, price: FloatArray, misplaced: BoolArray) -> None:
         """Publish next what lies between the old window and a doubled one around the new prices.
 
         While offers are misplaced, prices beyond cap and floor (they tell that something is missing, not what it
@@ -485,7 +422,9 @@ class RegionAgent:
             proof=self._line_tree.open([leaf]),
         )
 
-    def _clearing(self, result: _RoundResult, angles: FloatArray, price: FloatArray, boundary: _Boundary) -> Clearing:
+    def _clearing(
+        self, result: RoundResult, angles: FloatArray, price: FloatArray, boundary: BoundaryValues
+    ) -> Clearing:
         """The region's part of the outcome; at the boundary the agreed integers, inside its own roundings."""
         fixed_angle, fixed_price = to_fixed(angles, ANGLE_BITS), to_fixed(price, PRICE_BITS)
         fixed_angle[self._region.boundary] = boundary.angle[self._block]
@@ -497,7 +436,7 @@ class RegionAgent:
         none = np.zeros(0, dtype=np.int64)
         return Clearing(result.accepted_w, fixed_angle, fixed_price, shadow, none, violation)
 
-    def _certify(self, steps: StepTable, result: _RoundResult, boundary: _Boundary) -> Certificate:
+    def _certify(self, steps: StepTable, result: RoundResult, boundary: BoundaryValues) -> Certificate:
         public = self._public
         tie_shadow = np.zeros(len(public.interconnection.tie_ids), dtype=np.int64)
         for gate, value in zip(self._gates, result.shadow_price, strict=True):

@@ -23,8 +23,9 @@ import numpy as np
 from coordinator.market.certificate import Certificate
 from coordinator.market.clearing import Clearing
 from coordinator.market.coupling.hub import Agreement, Hub
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.public import ActiveFlowgate, PublicNetwork
-from coordinator.market.coupling.region import PublicationWindow, RegionAgent
+from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.offers import MarketRules, OfferBook, StepTable, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
