@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -102,7 +102,6 @@ class CentralRow:
 class CoupledRow:
     """One case coupled across `regions`. Differences and gaps are relative, times in seconds, `bytes` of a cold run.
 
-    `off_micro_per_h` is the difference in money: the coupled objective is a whole number of micro-units.
     `region_bytes` are sent by a region in a round, on average and by the busiest one.
     """
 
@@ -112,7 +111,6 @@ class CoupledRow:
     boundary_buses: int
     rounds: int
     difference: float
-    off_micro_per_h: float
     gap: float
     bytes: int
     region_bytes: float
@@ -191,7 +189,6 @@ def couple(market: MarketCase, central: Row, regions: int) -> CoupledRow:
         boundary_buses=len(cut.interconnection.boundary_ids),
         rounds=cold.rounds,
         difference=abs(objective - reference) / abs(reference),
-        off_micro_per_h=abs(objective - reference),
         gap=cold.agreement.gap_micro_per_h / abs(objective),
         bytes=cold.traffic.total,
         region_bytes=sum(sent) / len(sent),
@@ -275,7 +272,7 @@ def verdicts(rows: Sequence[Row]) -> list[Criterion]:
     failed = [_label(row) for row in rows if row.get("error")]
     return [
         Criterion("every case ends", not failed and bool(coupled), f"{len(coupled)} runs ended" + _named(failed)),
-        _objective(coupled),
+        _within("objective equals the central one", coupled, "difference", OBJECTIVE_LIMIT),
         *_rounds(coupled),
         _within("certified gap", coupled, "gap", GAP_LIMIT),
         *_verification(coupled),
@@ -300,23 +297,6 @@ def _within(name: str, rows: Sequence[Row], field: str, limit: float) -> Criteri
     worst = max(values(rows, field), default=0.0)
     detail = f"limit {limit:g}, worst {worst:.1e} in {len(rows)} runs" + _named(beyond)
     return Criterion(name, bool(rows) and not beyond, detail)
-
-
-def _objective(coupled: Sequence[Row]) -> Criterion:
-    """Relative, except where one micro-unit, the resolution of the coupled objective, is more than the limit."""
-    tiny = [row for row in coupled if 0.0 < _number(row, "off_micro_per_h") <= 1.0 < _scaled(row)]
-    criterion = _within(
-        "objective equals the central one", [r for r in coupled if r not in tiny], "difference", OBJECTIVE_LIMIT
-    )
-    if not tiny:
-        return criterion
-    aside = ", ".join(f"{_label(row)} {row['difference']:.1e}" for row in tiny)
-    return replace(criterion, detail=f"{criterion.detail}; within one micro-unit per h, the resolution: {aside}")
-
-
-def _scaled(row: Row) -> float:
-    """The difference in units of the limit."""
-    return _number(row, "difference") / OBJECTIVE_LIMIT
 
 
 def _rounds(coupled: Sequence[Row]) -> list[Criterion]:

@@ -34,6 +34,8 @@ POWER_UNIT_W = 1e8
 BALANCE_PRICE_FACTOR = 10.0
 DUAL_NOISE_MICRO = 0.02
 """Shadow prices below this are the solver's tolerance, often of the wrong sign, and count as zero."""
+DUAL_NOISE_SHARE = 1e-12
+"""So are those below this share of the largest."""
 FEW_GATES = 48
 LAZY_TOLERANCE_W = 0.25
 SCALING_MISS_W = 4.0
@@ -273,4 +275,6 @@ class _LazyProgram:
 
 def _denoised(shadow_price: FloatArray, ceiling: float) -> FloatArray:
     """Duals without the solver's tolerance: zero where they are noise, at most what a violation costs."""
-    return np.clip(np.where(np.abs(shadow_price) < DUAL_NOISE_MICRO, 0.0, shadow_price), -ceiling, ceiling)
+    size = np.abs(shadow_price)
+    noise = max(DUAL_NOISE_MICRO, DUAL_NOISE_SHARE * float(size.max(initial=0.0)))
+    return np.clip(np.where(size < noise, 0.0, shadow_price), -ceiling, ceiling)

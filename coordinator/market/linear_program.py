@@ -112,7 +112,7 @@ class LinearProgram:
     def solve(self) -> Solution:
         """The optimum. Raises SolverError when neither the chosen nor the other algorithm proves one."""
         other: Algorithm = "ipm" if self._algorithm == "simplex" else "simplex"
-        tried = []
+        tried: list[str] = []
         for algorithm in (self._algorithm, other):
             self._set("solver", algorithm)
             self._highs.run()

@@ -1,5 +1,3 @@
-from dataclasses import asdict, replace
-
 import pytest
 
 from benchmarks import coupling
@@ -60,12 +58,10 @@ def test_a_failing_run_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyP
 
 
 def test_an_objective_that_differs_is_named(rows: list[dict[str, object]]) -> None:
-    off = [{**row, "difference": 2 * OBJECTIVE_LIMIT, "off_micro_per_h": 2.0} for row in rows]
+    off = [{**row, "difference": 2 * OBJECTIVE_LIMIT} for row in rows]
     verdict = next(c for c in verdicts(off) if c.name.startswith("objective"))
     assert not verdict.passed
     assert "57_ieee__api/4" in verdict.detail
-    within_resolution = [{**row, "off_micro_per_h": 0.5} for row in off]
-    assert next(c for c in verdicts(within_resolution) if c.name.startswith("objective")).detail.count("14_ieee/1") == 1
 
 
 def test_central_figures_agree_with_each_other() -> None:
@@ -75,7 +71,6 @@ def test_central_figures_agree_with_each_other() -> None:
     assert row.spread <= 1e-9
     assert row.least_payment_per_h <= row.payment_per_h + 1e-3
     assert row.payment_per_h <= row.most_payment_per_h + 1e-3
-    assert asdict(replace(row, error="x"))["error"] == "x"
 
 
 def _two_steps(demand_mw: int) -> Problem:

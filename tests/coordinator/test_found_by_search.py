@@ -21,7 +21,6 @@ from tests.support.known import known
 from tests.support.random_grids import Market, Recipe, cook
 
 WINDOWS = (0, MICRO // 10, 3 * MICRO)
-NOISE = "a dual of 0.045 micro at prices of 1e11 micro is noise of the solver; its sign is checked as if it priced"
 STACKED = "more than ten violated lines cost more than an imbalance does: the elastic balance gives way first"
 FOUND = {
     "noise in a shadow price, scarcity beside a violated line": Recipe(
@@ -76,7 +75,7 @@ FOUND = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=known(STACKED if name.startswith("ten") else NOISE)) for name in FOUND],
+    [pytest.param(name, marks=known(STACKED)) if name.startswith("ten") else name for name in FOUND],
 )
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_four_intervals_in_a_row_are_exact(name: str, share: float) -> None:
@@ -123,7 +122,6 @@ def committed_salts(market: Market, theatre: Theatre) -> list[bytes]:
     return list(pb.Submission.FromString(region.submit()).intervals[0].salt_seed)
 
 
-@known("salts derive from the interval alone: a second commitment for it reveals those of hidden steps")
 def test_a_second_commitment_for_an_interval_has_fresh_salts() -> None:
     """Else what one commitment revealed opens the other's hidden leaves to guessing."""
 

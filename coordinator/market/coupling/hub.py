@@ -237,6 +237,7 @@ class Hub:
     def _rounded(self, quantity_w: FloatArray, link_w: IntArray, imbalance_w: IntArray) -> IntArray:
         """Steps in whole watts that balance; where they have no room a link takes the watts (`link_w` changes)."""
         steps = len(quantity_w)
+        moved: set[int] = set()
         for _ in range(self._public.component_count + 1):
             target = imbalance_w - self._base_w
             for end in self._public.link_ends:
@@ -244,16 +245,18 @@ class Hub:
             try:
                 return rounded_balanced(quantity_w, self._lower[:steps], self._widths, self._components, target)
             except RoundingError as error:
-                self._move_link(error, link_w)
+                self._move_link(error, link_w, moved)
         raise SolverError("published steps and links cannot be rounded to whole watts that balance; publish more steps")
 
-    def _move_link(self, error: RoundingError, link_w: IntArray) -> None:
-        """Let a link that ends in the component make up for what its steps cannot."""
+    def _move_link(self, error: RoundingError, link_w: IntArray, moved: set[int]) -> None:
+        """Let a link that ends in the component, and was not `moved` before, make up for what its steps cannot."""
         public = self._public.interconnection
         for end in self._public.link_ends:
-            moved = int(link_w[end.link]) + end.sign * error.missing_w
-            if end.component == error.group and public.link_min_w[end.link] <= moved <= public.link_max_w[end.link]:
-                link_w[end.link] = moved
+            carried = int(link_w[end.link]) + end.sign * error.missing_w
+            within = public.link_min_w[end.link] <= carried <= public.link_max_w[end.link]
+            if end.component == error.group and end.link not in moved and within:
+                link_w[end.link] = carried
+                moved.add(end.link)
                 return
         raise SolverError(f"{error}; publish more steps") from error
 

@@ -152,7 +152,9 @@ class RegionAgent:
         order = np.argsort(steps.price_micro_per_mwh - reference[steps.bus], kind="stable")
         leaf_of_step = np.empty_like(order)
         leaf_of_step[order] = np.arange(len(order))
-        salts = SaltTree(self._derive(b"offers", interval.SerializeToString(deterministic=True)), steps.count)
+        offered = np.stack([steps.bus, steps.price_micro_per_mwh, steps.width_w]).astype(">i8").tobytes()
+        about = interval.SerializeToString(deterministic=True) + hashlib.sha256(offered).digest()
+        salts = SaltTree(self._derive(b"offers", about), steps.count)
         tree = MerkleTree(self._leaf_hashes(steps, order, salts))
         self._window = window
         self._state = IntervalState(
