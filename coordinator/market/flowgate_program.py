@@ -136,6 +136,7 @@ def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: Fl
     """The displaced optimum, and the signs it took: where links tie the room of components together a component
     whose balance had to be stretched is displaced the other way, then not at all. One that is `short` (+1 too
     little, -1 too much) before any displacement stays so."""
+    linked = model.linked_components
     while True:
         moved = shift.copy()
         moved[: len(sign)] = np.where(short == 0, shift[: len(sign)] * sign, short * DISPLACEMENT_MAX_W)
@@ -143,6 +144,8 @@ def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: Fl
         stuck = (np.abs(displaced.imbalance_w) > LAZY_TOLERANCE_W) & (short == 0) & (sign != 0)
         if not stuck.any():
             return displaced, sign
+        if (stuck & linked).any():
+            stuck = stuck | (linked & (sign != 0))
         sign = np.where(stuck, np.where(sign == 1, -1, 0), sign)
 
 
@@ -193,6 +196,15 @@ class _LazyProgram:
         )
         self._blocks: list[int] = []
         self._append(self._rows, np.zeros(components + gates))
+
+    @property
+    def linked_components(self) -> BoolArray:
+        """Components that a controllable link joins to another: one may pass what it lacks on to the next."""
+        takes = (-self._program.balance).maximum(0)
+        joining = np.flatnonzero(np.asarray(takes.sum(axis=0)).ravel())
+        linked = np.zeros(self._program.component_count, dtype=np.bool_)
+        linked[self._program.balance[:, joining].nonzero()[0]] = True
+        return linked
 
     @property
     def _line_price(self) -> float:

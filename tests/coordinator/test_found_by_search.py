@@ -88,7 +88,6 @@ def test_four_intervals_in_a_row_are_exact(name: str, share: float) -> None:
         check_against_central(later, couple(session, later, number, window))
 
 
-@known("a link between two components that cannot move: one sign flips, the other's balance is stretched")
 def test_two_islands_without_supply_that_a_link_joins() -> None:
     market = small_market([], "AB", [], {0: 20 * MW, 1: 50 * MW}, links=[(0, 1, -30.0, 30.0)])
     session = open_session(market)
@@ -98,7 +97,6 @@ def test_two_islands_without_supply_that_a_link_joins() -> None:
         assert coupled.objective == 70 * 10_000 * MICRO
 
 
-@known("the watt is passed to and fro over the first link of a component, another one never gets it")
 def test_links_in_a_row_share_the_odd_watt() -> None:
     market = small_market(
         [(0, 1, 0.1), (0, 2, 0.1), (1, 2, 0.1)],

@@ -249,12 +249,15 @@ class Hub:
         raise SolverError("published steps and links cannot be rounded to whole watts that balance; publish more steps")
 
     def _move_link(self, error: RoundingError, link_w: IntArray, moved: set[int]) -> None:
-        """Let a link that ends in the component, and was not `moved` before, make up for what its steps cannot."""
+        """Let a link that ends in the component, and was not `moved` before, make up for what its steps cannot:
+        the one whose other end has most steps published."""
         public = self._public.interconnection
-        for end in self._public.link_ends:
+        supply = np.bincount(self._components, weights=self._widths, minlength=self._public.component_count)
+        other = {(end.link, -end.sign): end.component for end in self._public.link_ends}
+        ends = [end for end in self._public.link_ends if end.component == error.group and end.link not in moved]
+        for end in sorted(ends, key=lambda end: -supply[other[end.link, end.sign]]):
             carried = int(link_w[end.link]) + end.sign * error.missing_w
-            within = public.link_min_w[end.link] <= carried <= public.link_max_w[end.link]
-            if end.component == error.group and end.link not in moved and within:
+            if public.link_min_w[end.link] <= carried <= public.link_max_w[end.link]:
                 link_w[end.link] = carried
                 moved.add(end.link)
                 return
