@@ -126,6 +126,7 @@ class CoupledRow:
     shed_mw: float
     warm_rounds: int
     warm_seconds: float
+    warm_closure_seconds: float
     warm_bytes: int
     kind: str = COUPLED
     error: str | None = None
@@ -204,6 +205,7 @@ def couple(market: MarketCase, central: Row, regions: int) -> CoupledRow:
         shed_mw=sum(certificate.shed_w.values()) / W_PER_MW,
         warm_rounds=warm.rounds,
         warm_seconds=warm.seconds,
+        warm_closure_seconds=warm.gate_closure_seconds,
         warm_bytes=warm.traffic.total,
     )
 
@@ -355,7 +357,7 @@ def _speed(coupled: Sequence[Row]) -> list[Criterion]:
         if (row["case"], row["regions"]) == (WARM_CASE, WARM_REGIONS):
             warm_round = _number(row, "warm_seconds") / _number(row, "warm_rounds")
             ratio = _number(row, "btheta_seconds") / warm_round
-            detail = f"B-theta {row['btheta_seconds']:.2f} s, a warm round {warm_round * 1e3:.1f} ms: 1/{ratio:.0f}"
+            detail = f"B-theta {row['btheta_seconds']:.2f} s, a warm round {warm_round * 1e3:.1f} ms: 1/{ratio:.1f}"
             name = f"a warm round on {WARM_CASE}, R = {WARM_REGIONS}, at most 1/{WARM_RATIO:.0f} of B-theta"
             criteria.append(Criterion(name, ratio >= WARM_RATIO, detail))
     return criteria
@@ -391,6 +393,7 @@ COUPLED_COLUMNS = (
     Column("binding", "binding"),
     Column("warm", "warm_rounds"),
     Column("warm s", "warm_seconds", ".3f"),
+    Column("closure s", "warm_closure_seconds", ".3f"),
     Column("KB", "warm_bytes", ".1f", 1e-3),
     Column("/B-theta", "warm_ratio", ".3f"),
     Column("error", "error"),
