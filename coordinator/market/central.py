@@ -145,6 +145,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
     transfer = PowerTransferFactors(network)
     step_count, link_count = steps.count, len(network.link_ids)
     balance = _component_balance(problem)
+    nothing = np.zeros(balance.shape[0], dtype=np.int64)
     gates = np.zeros(0, dtype=np.int64)
     rows = np.zeros((0, network.bus_count))
     likely = np.zeros(0, dtype=np.bool_)
@@ -163,6 +164,8 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
             gate_max_w=network.flow_max_w[gates].astype(np.float64),
             row_names=[str(c) for c in range(balance.shape[0])] + [network.branch_ids[g] for g in gates],
             line_violation_micro_per_mwh=problem.rules.line_violation_micro_per_mwh,
+            unpublished_more_w=nothing,
+            unpublished_less_w=nothing,
         )
         optimum = solve_flowgates(program, seed, likely)
         accepted, link = optimum.quantity_w[:step_count], optimum.quantity_w[step_count:]

@@ -88,8 +88,7 @@ class Certificate:
     """What was proven: the objective, and a bound on the welfare that can be missing.
 
     Objectives and `gap_exact` of the parts add up; `residual_w` and `overload_w` are the largest seen; `shed_w`
-    and `curtailed_w` per bus id and `violation_w` per branch id name what could not be served;
-    `dearest_micro_per_mwh` is the highest price at which a step was used or a limit violated.
+    and `curtailed_w` per bus id and `violation_w` per branch id name what could not be served.
     """
 
     objective: Objective
@@ -99,7 +98,6 @@ class Certificate:
     shed_w: dict[str, int] = field(default_factory=dict)
     curtailed_w: dict[str, int] = field(default_factory=dict)
     violation_w: dict[str, int] = field(default_factory=dict)
-    dearest_micro_per_mwh: int = 0
 
     @property
     def objective_micro_per_h(self) -> int:
@@ -124,9 +122,9 @@ def verify(problem: Problem, clearing: Clearing) -> Certificate:
     _check_balance(problem, clearing)
     certificate = certify_region(problem, clearing, TieTerms.none(), clearing.injection_w(problem))
     certificate = replace(certificate, gap_exact=certificate.gap_exact + _link_terms(problem, clearing).total())
-    tolerance = problem.rules.gap_tolerance_micro_per_h(
-        certificate.objective_micro_per_h, certificate.dearest_micro_per_mwh
-    )
+    steps, announced = problem.steps, (clearing.price, clearing.shadow_price)
+    dearest = dearest_micro_per_mwh(steps.price_micro_per_mwh, steps.width_w, clearing.accepted_w, *announced)
+    tolerance = problem.rules.gap_tolerance_micro_per_h(certificate.objective_micro_per_h, dearest)
     if certificate.gap_micro_per_h > tolerance:
         _blame(problem, clearing, certificate.gap_micro_per_h, tolerance)
     return certificate
@@ -158,13 +156,24 @@ def certify_region(problem: Problem, clearing: Clearing, ties: TieTerms, injecti
         shed_w=shed,
         curtailed_w=curtailed,
         violation_w={network.branch_ids[i]: int(clearing.violation_w[i]) for i in np.flatnonzero(clearing.violation_w)},
-        dearest_micro_per_mwh=_dearest(problem, clearing),
     )
 
 
 def price_tolerance(*prices: IntArray) -> int:
     """How far an LMP may miss its formula: 1/16 micro-unit per MWh, and 2**-34 of the largest price around."""
     return _PRICE_TOLERANCE + (largest(*prices) >> _PRICE_TOLERANCE_SHIFT)
+
+
+def dearest_micro_per_mwh(
+    price_micro_per_mwh: IntArray, width_w: IntArray, accepted_w: IntArray, *announced: IntArray
+) -> int:
+    """What a watt can be worth: the largest LMP or shadow price announced, or the price of a step in use if larger.
+
+    In use is a step with a positive price that is accepted, and one with a negative price that is refused, even in
+    part: prices are those of an interval that differs by a few watts, so a step used for less may not set them.
+    """
+    in_use = np.where(price_micro_per_mwh > 0, accepted_w > 0, accepted_w < width_w)
+    return max(-(-largest(*announced) >> PRICE_BITS), largest(price_micro_per_mwh[in_use]))
 
 
 def largest(*arrays: IntArray) -> int:
@@ -341,14 +350,6 @@ def complementarity(shadow_price: IntArray, flow_w: IntArray, limit_w: IntArray)
     """shadow price * (flow - limit), plus what half a watt is worth, since flows are rounded to whole watts."""
     missing = multiply(shadow_price, np.where(shadow_price != 0, flow_w - limit_w, 0))
     return missing + multiply((np.abs(shadow_price) + 1) >> 1, np.ones_like(shadow_price))
-
-
-def _dearest(problem: Problem, clearing: Clearing) -> int:
-    """The highest price at which something really happened: a step was used, a limit violated."""
-    steps = problem.steps
-    spared = np.where(steps.kind == StepKind.CURTAILABLE, steps.width_w - clearing.accepted_w, clearing.accepted_w)
-    used = largest(steps.price_micro_per_mwh[spared > 0])
-    return max(used, problem.rules.line_violation_micro_per_mwh if clearing.violation_w.any() else 0)
 
 
 def _unserved(problem: Problem, clearing: Clearing) -> tuple[dict[str, int], dict[str, int]]:

@@ -5,31 +5,34 @@
                                   x_min <= x <= x_max
 
 This is flow-based market coupling made nodal. Every region's hub solves it over what was published; the
-central reference solves it over everything. Gate rows are elastic at the line violation price, the balance at
-ten times that, so that a problem with steps still unpublished has an optimum whose prices call for them.
+central reference solves it over everything. Gate rows are elastic at the line violation price. A balance is
+elastic, at ten times that, only where steps that could mend it are still unpublished, so that the optimum's
+prices call for them; once everything is published it is kept whatever it costs.
 
 The optimal duals of a step-curve problem often form an interval. The price rule picks one in public: the
 duals of the same problem with its right-hand sides displaced by `displacement_w`, amounts derived by hash
 from the interval and the row, fixed before any offer is seen. Limits are displaced outwards, so that what was
 feasible stays so. A component that has no room to inject so much
-more (or less) is displaced the other way, and one that has room neither way not at all: `balance_sign` says
-which, and can be checked. `Optimum.witness_w` is the displaced problem's
+more (or less), unpublished steps included, is displaced the other way, and one that has room neither way not at
+all: `balance_sign` says which, and can be checked. `Optimum.witness_w` is the displaced problem's
 solution, by which anyone can check the duals (see `coordinator.market.price_rule`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
-from coordinator.market.linear_program import LinearProgram, Solution
+from coordinator.market.linear_program import InfeasibleError, LinearProgram, Solution
 from coordinator.market.offers import MICRO
 from topology.arrays import BoolArray, FloatArray, IntArray
 
+_LOG = logging.getLogger(__name__)
 POWER_UNIT_W = 1e8
 BALANCE_PRICE_FACTOR = 10.0
 DUAL_NOISE_MICRO = 0.02
@@ -38,7 +41,8 @@ DUAL_NOISE_SHARE = 1e-12
 """So are those below this share of the largest."""
 FEW_GATES = 48
 LAZY_TOLERANCE_W = 0.25
-SCALING_MISS_W = 4.0
+MISS_W = 4.0
+"""How far an optimum may miss a row before it is solved again, more carefully."""
 ROOM_W = 1_000
 DISPLACEMENT_MIN_W = 16
 DISPLACEMENT_MAX_W = 63
@@ -70,6 +74,8 @@ class FlowgateProgram:
     `factors` has shape (gates, columns). `component` gives the balance row of each column as a sparse
     coefficient matrix of shape (components, columns): +1 for an injection there, and for a controllable link
     -1 and +1 where its ends lie in different components. `row_names` name balance rows, then gates.
+    `unpublished_more_w` and `unpublished_less_w` tell per component how much more and less could be injected by
+    steps that are not columns, counted up to `ROOM_W`.
     """
 
     price_micro_per_mwh: FloatArray
@@ -83,6 +89,8 @@ class FlowgateProgram:
     gate_max_w: FloatArray
     row_names: Sequence[str]
     line_violation_micro_per_mwh: int
+    unpublished_more_w: IntArray
+    unpublished_less_w: IntArray
 
     @property
     def component_count(self) -> int:
@@ -115,7 +123,7 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     """
     shift = displacements_w(seed, program.row_names, program.component_count).astype(np.float64)
     model = _LazyProgram(program, likely)
-    plain = model.solve(np.zeros_like(shift))
+    plain = model.solve_anyway(np.zeros_like(shift))
     balances = program.component_count
     short = np.sign(-plain.imbalance_w) * (np.abs(plain.imbalance_w) > LAZY_TOLERANCE_W)
     sign = _balance_sign(program, plain.quantity_w, shift[:balances])
@@ -140,8 +148,8 @@ def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: Fl
     while True:
         moved = shift.copy()
         moved[: len(sign)] = np.where(short == 0, shift[: len(sign)] * sign, short * DISPLACEMENT_MAX_W)
-        displaced = model.solve(moved)
-        stuck = (np.abs(displaced.imbalance_w) > LAZY_TOLERANCE_W) & (short == 0) & (sign != 0)
+        displaced = model.solve_anyway(moved)
+        stuck = model.stretched_in_vain(displaced.imbalance_w) & (short == 0) & (sign != 0)
         if not stuck.any():
             return displaced, sign
         if (stuck & linked).any():
@@ -161,6 +169,7 @@ def balance_room_w(
 def _balance_sign(program: FlowgateProgram, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
     """+1 where the displacement of a component has room, -1 where only the opposite one has, 0 where neither."""
     more, less = balance_room_w(program.balance, quantity_w, program.lower_w, program.upper_w)
+    more, less = more + program.unpublished_more_w, less + program.unpublished_less_w
     wanted, other = np.where(shift > 0, more, less), np.where(shift > 0, less, more)
     return np.where(wanted >= ROOM_W, 1, np.where(other >= ROOM_W, -1, 0))
 
@@ -192,10 +201,16 @@ class _LazyProgram:
             row_lower=lower,
             row_upper=upper,
             column_lower=np.concatenate([program.lower_w / POWER_UNIT_W, np.zeros(2 * components)]),
-            column_upper=np.concatenate([program.upper_w / POWER_UNIT_W, np.full(2 * components, np.inf)]),
+            column_upper=np.concatenate([program.upper_w / POWER_UNIT_W, self._slack_upper()]),
         )
         self._blocks: list[int] = []
         self._append(self._rows, np.zeros(components + gates))
+
+    def _slack_upper(self) -> FloatArray:
+        """Bounds of the balance slacks, first those that stand in for more injection, then for less."""
+        program = self._program
+        missing = np.concatenate([program.unpublished_more_w, program.unpublished_less_w])
+        return np.where(missing > 0, np.inf, 0.0)
 
     @property
     def linked_components(self) -> BoolArray:
@@ -227,40 +242,72 @@ class _LazyProgram:
         self._model.add_elastic_rows(self._program.factors[gates], lower, upper, penalty)
         self._blocks.append(len(gates))
 
+    def solve_anyway(self, shift: FloatArray) -> _Partial:
+        """As `solve`; where nothing keeps all balances, with every one elastic, to show which ones fail."""
+        try:
+            return self.solve(shift)
+        except InfeasibleError:
+            upper = self._slack_upper()
+            self._bound_slacks(np.full_like(upper, np.inf))
+            partial = self.solve(shift)
+            self._bound_slacks(upper)
+            return partial
+
+    def _bound_slacks(self, upper: FloatArray) -> None:
+        self._model.set_column_upper(len(self._program.price_micro_per_mwh), upper)
+
+    def stretched_in_vain(self, imbalance_w: FloatArray) -> BoolArray:
+        """Components whose balance was stretched although no unpublished step could have mended it."""
+        program = self._program
+        lacks = (imbalance_w < -LAZY_TOLERANCE_W) & (program.unpublished_more_w == 0)
+        abounds = (imbalance_w > LAZY_TOLERANCE_W) & (program.unpublished_less_w == 0)
+        return np.asarray(lacks | abounds)
+
     def solve(self, shift: FloatArray) -> _Partial:
         """The optimum under right-hand sides displaced by `shift` (W), over balance rows and gates."""
-        program = self._program
         lower, upper = self._balance_bounds(shift)
         gate_lower, gate_upper = self._gate_bounds(self._rows, shift)
         self._model.set_row_bounds(np.concatenate([lower, gate_lower]), np.concatenate([upper, gate_upper]))
         while True:
-            solution = self._model.solve()
-            if self._missed_w(solution, shift) > SCALING_MISS_W:
-                solution = self._model.solve_unscaled()
-            quantity_w = solution.columns[: len(program.price_micro_per_mwh)] * POWER_UNIT_W
-            new = self._violated(quantity_w, shift)
+            solution, quantity_w, flow_w = self._accurate(shift)
+            new = self._violated(flow_w, shift)
             if not new.size:
                 return self._partial(solution, quantity_w)
             self._append(new, shift)
             self._rows = np.concatenate([self._rows, new])
 
-    def _missed_w(self, solution: Solution, shift: FloatArray) -> float:
-        """How far the solution really misses a row in the solver, slack columns included."""
+    def _accurate(self, shift: FloatArray) -> tuple[Solution, FloatArray, FloatArray]:
+        """An optimum with its quantities and gate flows (W), solved ever more carefully until it holds its rows.
+
+        The solver's tolerances are those of its scaled problem, and its row activities drift from the matrix when
+        rows are added to a basis; so both are judged here, against the program itself.
+        """
+        for solve in (self._model.solve, self._model.solve_unscaled, self._model.solve_afresh):
+            solution = solve()
+            quantity_w = solution.columns[: len(self._program.price_micro_per_mwh)] * POWER_UNIT_W
+            flow_w = self._program.factors @ quantity_w
+            missed_w = self._missed_w(solution, quantity_w, flow_w, shift)
+            if missed_w <= MISS_W:
+                break
+            _LOG.warning("%s missed a row by %.0f W (%d rows)", solve.__name__, missed_w, len(self._rows))
+        return solution, quantity_w, flow_w
+
+    def _missed_w(self, solution: Solution, quantity_w: FloatArray, flow_w: FloatArray, shift: FloatArray) -> float:
+        """How far a solution misses a row in the solver, slack columns included."""
         lower, upper = self._balance_bounds(shift)
         gate_lower, gate_upper = self._gate_bounds(self._rows, shift)
-        below = np.concatenate([lower, gate_lower]) - solution.rows
-        above = solution.rows - np.concatenate([upper, gate_upper])
-        return float(np.maximum(below, above).max(initial=0.0)) * POWER_UNIT_W
+        activity = np.concatenate([self._program.balance @ quantity_w, flow_w[self._rows]]) - self._stretch(solution)
+        below = np.concatenate([lower, gate_lower]) * POWER_UNIT_W - activity
+        above = activity - np.concatenate([upper, gate_upper]) * POWER_UNIT_W
+        return float(np.maximum(below, above).max(initial=0.0))
 
-    def _violated(self, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
-        """Gates outside the solver whose limit this solution exceeds."""
-        program = self._program
-        outside = np.ones(len(program.factors), dtype=np.bool_)
+    def _violated(self, flow_w: FloatArray, shift: FloatArray) -> IntArray:
+        """Gates outside the solver whose limit these flows exceed."""
+        outside = np.ones(len(flow_w), dtype=np.bool_)
         outside[self._rows] = False
         gates = np.flatnonzero(outside)
-        flow = program.factors[gates] @ quantity_w
         lower, upper = self._gate_bounds(gates, shift)
-        excess = np.maximum(flow - upper * POWER_UNIT_W, lower * POWER_UNIT_W - flow)
+        excess = np.maximum(flow_w[gates] - upper * POWER_UNIT_W, lower * POWER_UNIT_W - flow_w[gates])
         return gates[excess > LAZY_TOLERANCE_W]
 
     def _partial(self, solution: Solution, quantity_w: FloatArray) -> _Partial:

@@ -82,6 +82,11 @@ class LinearProgram:
         count = len(row_lower)
         self._highs.changeRowsBounds(count, np.arange(count, dtype=np.int32), row_lower, row_upper)
 
+    def set_column_upper(self, first: int, upper: FloatArray) -> None:
+        """Replace the upper bounds of neighbouring columns that start at zero."""
+        columns = np.arange(first, first + len(upper), dtype=np.int32)
+        self._highs.changeColsBounds(len(upper), columns, np.zeros_like(upper), upper)
+
     def add_elastic_rows(
         self, matrix: FloatArray, row_lower: FloatArray, row_upper: FloatArray, penalty: FloatArray
     ) -> None:
@@ -108,6 +113,11 @@ class LinearProgram:
         """The optimum again, from the basis at hand, without scaling: scaled ones may miss rows by more than asked."""
         self._set("simplex_scale_strategy", 0)
         return self.solve()
+
+    def solve_afresh(self) -> Solution:
+        """The optimum from scratch: without scaling, and without a basis or factorization that has aged."""
+        self._highs.clearSolver()
+        return self.solve_unscaled()
 
     def solve(self) -> Solution:
         """The optimum. Raises SolverError when neither the chosen nor the other algorithm proves one."""

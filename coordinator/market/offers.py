@@ -38,7 +38,7 @@ class MarketRules:
     violated, by name, at `line_violation_price`. `tolerance_w` is how far integers may miss a bus balance or
     a limit; `gap_parts_per_million` the certified welfare gap that is accepted, relative to the objective,
     beside `gap_floor_micro_per_h` for objectives near zero and the worth of `tolerance_w` at the dearest
-    step in use.
+    price announced or step in use, but at most at the line violation price.
     """
 
     value_of_lost_load_micro_per_mwh: int = 10_000 * MICRO
@@ -66,8 +66,8 @@ class MarketRules:
             )
 
     def gap_tolerance_micro_per_h(self, objective_micro_per_h: int, dearest_micro_per_mwh: int) -> int:
-        """The welfare gap that is accepted at this objective, where the dearest step in use has this price."""
-        watts = self.tolerance_w * dearest_micro_per_mwh // MICRO
+        """The welfare gap that is accepted at this objective, where a watt can be worth `dearest`."""
+        watts = self.tolerance_w * min(dearest_micro_per_mwh, self.line_violation_micro_per_mwh) // MICRO
         return self.gap_floor_micro_per_h + abs(objective_micro_per_h) * self.gap_parts_per_million // MICRO + watts
 
 

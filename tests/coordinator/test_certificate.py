@@ -17,7 +17,7 @@ from coordinator.market.central import rounded_clearing, solve_central
 from coordinator.market.certificate import CertificateError, verify
 from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.fixed_point import PRICE_BITS, FixedPointRangeError
-from coordinator.market.offers import MICRO, MarketRules, StepKind, StepTable
+from coordinator.market.offers import MICRO, MarketRules, StepTable
 from tests.support.coupling import MW, generator, small_market
 from tests.support.exact_certificate import ANGLE_ONE, exact_check, price_tolerance
 from tests.support.random_grids import Recipe, cook, integers
@@ -50,14 +50,13 @@ def recipe_of(seed: int) -> Recipe:
 
 def gap_tolerance(problem: Problem, clearing: Clearing, objective_micro_per_h: int) -> int:
     """What the rules allow at this objective and these prices, in micro-units per hour."""
-    steps, rules = problem.steps, problem.rules
-    dearest = rules.line_violation_micro_per_mwh if clearing.violation_w.any() else 0
-    for kind, width, price, taken in zip(
-        steps.kind, steps.width_w, steps.price_micro_per_mwh, clearing.accepted_w, strict=True
-    ):
-        in_use = width - taken if kind == StepKind.CURTAILABLE else taken
-        dearest = max(dearest, abs(int(price))) if in_use > 0 else dearest
-    return rules.gap_tolerance_micro_per_h(objective_micro_per_h, dearest)
+    steps = problem.steps
+    announced = [*clearing.price.tolist(), *clearing.shadow_price.tolist()]
+    dearest = -(-max(abs(price) for price in announced) // (1 << PRICE_BITS))
+    for price, width, taken in zip(steps.price_micro_per_mwh, steps.width_w, clearing.accepted_w, strict=True):
+        in_use = taken > 0 if price > 0 else taken < width
+        dearest = max(dearest, abs(int(price))) if in_use else dearest
+    return problem.rules.gap_tolerance_micro_per_h(objective_micro_per_h, dearest)
 
 
 def beyond_price_tolerance(clearing: Clearing) -> int:

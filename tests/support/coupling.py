@@ -13,6 +13,7 @@ from coordinator.market.coupling.price_rule import DisplacedProblem
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.session import CouplingSession, Outcome, assembled, split_book
+from coordinator.market.coupling.wire import HUB
 from coordinator.market.offers import MICRO, MarketRules, Offer, Step
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from tests.support.random_grids import Market
@@ -20,7 +21,6 @@ from topology.dc import build_dc_network
 from topology.grid import Branch, Bus, ControllableLink, Grid, Ratings
 
 MW = 1_000_000
-HUB = -1
 STANDARD_WINDOW = PublicationWindow(half_width_micro_per_mwh=3 * MICRO, largest_share=1.0)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
-from coordinator.market.certificate import CertificateError, gap_micro_per_h, price_tolerance
+from coordinator.market.certificate import CertificateError, dearest_micro_per_mwh, gap_micro_per_h, price_tolerance
 from coordinator.market.clearing import RoundingError, rounded_balanced
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
@@ -34,7 +34,7 @@ from coordinator.market.coupling.wire import (
     to_fine,
 )
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, multiply, to_fixed
-from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
+from coordinator.market.flowgate_program import ROOM_W, FlowgateProgram, Optimum, displacements_w, solve_flowgates
 from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -79,8 +79,12 @@ class Hub:
     def _regions(self) -> range:
         return range(self._public.interconnection.region_count)
 
-    def start(self, interval: pb.Interval, commitments: Sequence[bytes]) -> None:
-        """Gate closure: take everybody's commitment before any submission."""
+    def start(self, interval: pb.Interval, commitments: Sequence[bytes], beacon: bytes = b"") -> None:
+        """Gate closure: take everybody's commitment before any submission.
+
+        The `beacon` is what nobody could know when offers were made (on a hub chain: the digest of the block that
+        closes the gate); the displacements of the price rule derive from it and the interval.
+        """
         self._interval = interval
         regions = self._public.interconnection.region_count
         expect(len(commitments) == regions, -1, f"{len(commitments)} commitments for {regions} regions")
@@ -89,7 +93,7 @@ class Hub:
         self._published = [Published() for _ in parsed]
         self._round = 0
         self._owing: set[int] = set()
-        self._seed = hashlib.sha256(interval.SerializeToString(deterministic=True)).digest()
+        self._seed = hashlib.sha256(beacon + interval.SerializeToString(deterministic=True)).digest()
 
     def _parsed(self, kind: type[Any], messages: Sequence[bytes]) -> list[Any]:
         """One message a region, each about the interval at hand."""
@@ -124,7 +128,8 @@ class Hub:
         same = len(message.price_micro_per_mwh) == len(message.width_w) == count
         named = len(message.component) == (count if components > 1 else 0)
         expect(same and named, region, "the lists of published steps differ in length")
-        covered = len(message.gate_loading_fine) == len(self.gates) and len(message.base_w) == components
+        sums = (message.base_w, message.unpublished_more_w, message.unpublished_less_w)
+        covered = len(message.gate_loading_fine) == len(self.gates) and all(len(s) == components for s in sums)
         expect(covered, region, "the submission does not cover the active flowgates and components")
         expect(all(c < components for c in message.component), region, "a published step is in an unknown component")
         self._check_opening(region, message)
@@ -138,6 +143,8 @@ class Hub:
         kept.component.append(component)
         kept.base_w = integers(message.base_w)
         kept.loading_fine = integers(message.gate_loading_fine)
+        kept.unpublished_more_w = np.minimum(integers(message.unpublished_more_w), ROOM_W)
+        kept.unpublished_less_w = np.minimum(integers(message.unpublished_less_w), ROOM_W)
 
     def _check_opening(self, region: int, message: pb.IntervalSubmission) -> None:
         root, size = self._roots[region]
@@ -182,6 +189,8 @@ class Hub:
             gate_max_w=np.array([gate.flow_max_w for gate in gates], dtype=np.float64),
             row_names=[f"balance/{c}" for c in range(public.component_count)] + [gate.name for gate in gates],
             line_violation_micro_per_mwh=self._rules.line_violation_micro_per_mwh,
+            unpublished_more_w=np.stack([kept.unpublished_more_w for kept in self._published]).sum(axis=0),
+            unpublished_less_w=np.stack([kept.unpublished_less_w for kept in self._published]).sum(axis=0),
         )
 
     def _link_factors(self) -> IntArray:
@@ -413,15 +422,16 @@ class Hub:
         objective = Objective(exact + int(self.tie_violation_w.sum()) * rules.line_violation_micro_per_mwh)
         self.check_price_rule()
         bound = gap_micro_per_h(gap)
-        dearest = max(vote.dearest_micro_per_mwh for vote in votes)
-        if self.tie_violation_w.any():
-            dearest = rules.line_violation_micro_per_mwh
-        dearest = min(dearest, rules.line_violation_micro_per_mwh)
-        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h, dearest):
+        if bound > rules.gap_tolerance_micro_per_h(objective.micro_per_h, self._dearest_micro_per_mwh()):
             worst = max(self._regions(), key=lambda region: int(votes[region].gap_exact))
             name = public.interconnection.region_names[worst]
             raise CertificateError("gap", f"region {name}", f"the sum of gaps is {bound} micro-units per hour")
         return Agreement(objective, bound, sum(kept.count for kept in self._published))
+
+    def _dearest_micro_per_mwh(self) -> int:
+        """What a watt can be worth, from public numbers: unpublished steps are on the right side of an LMP."""
+        prices, announced = self._prices[: len(self._widths)], (self._energy, self._shadow, self.boundary_price)
+        return dearest_micro_per_mwh(prices, self._widths, self._accepted_w, *announced)
 
     def _tie_values(self, by_gate: IntArray) -> IntArray:
         """Values of flowgates that are tie-lines, per tie-line."""
@@ -472,6 +482,8 @@ class Hub:
             displacement_w=displacements_w(self._seed, program.row_names, program.component_count),
             line_violation_micro_per_mwh=self._rules.line_violation_micro_per_mwh,
             region_sizes=[len(buses) for buses in self._buses],
+            unpublished_more_w=program.unpublished_more_w,
+            unpublished_less_w=program.unpublished_less_w,
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coordinator.market.certificate import CertificateError, price_tolerance
-from coordinator.market.coupling.wire import expect, from_bitmap, integers, overwritten
+from coordinator.market.coupling.wire import HUB, expect, from_bitmap, integers, overwritten
 from coordinator.market.fixed_point import PRICE_BITS, multiply
 from coordinator.market.flowgate_program import ROOM_W, balance_room_w
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -25,7 +25,6 @@ from topology.arrays import IntArray
 
 WITNESS_TOLERANCE_FINE = 4 << 10
 """A witness may miss a row or a bound by 4 W; displacements are 16 W and more."""
-HUB = -1
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class DisplacedProblem:
     displacement_w: IntArray
     line_violation_micro_per_mwh: int
     region_sizes: Sequence[int]
+    unpublished_more_w: IntArray
+    unpublished_less_w: IntArray
 
 
 def check_price_rule(problem: DisplacedProblem, result: pb.IntervalResult) -> bool:
@@ -96,6 +97,7 @@ def _signed_displacement(problem: DisplacedProblem, result: pb.IntervalResult) -
     hashed = problem.displacement_w[:rows]
     bounds = problem.lower_w.astype(np.float64), problem.upper_w.astype(np.float64)
     more, less = balance_room_w(problem.balance, accepted_w(problem, result).astype(np.float64), *bounds)
+    more, less = more + problem.unpublished_more_w, less + problem.unpublished_less_w
     wanted, other = np.where(hashed > 0, more, less), np.where(hashed > 0, less, more)
     linked = np.zeros(rows, dtype=np.bool_)
     linked[problem.balance[:, sum(problem.region_sizes) :].nonzero()[0]] = True

@@ -26,6 +26,8 @@ class Published:
     leaves: set[int] = field(default_factory=set)
     base_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     loading_fine: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unpublished_more_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unpublished_less_w: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def count(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from coordinator.ledger.merkle import MerkleTree, SaltTree, leaf_hash
-from coordinator.market.certificate import Certificate, certify_region
+from coordinator.market.certificate import Certificate, certify_region, largest
 from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.coupling.interval_state import BoundaryValues, IntervalState, PublicationWindow, RoundResult
 from coordinator.market.coupling.public import (
@@ -26,6 +26,7 @@ from coordinator.market.coupling.public import (
     objection_margin,
 )
 from coordinator.market.coupling.wire import (
+    HUB,
     ProtocolError,
     expect,
     expect_scope,
@@ -39,16 +40,19 @@ from coordinator.market.coupling.wire import (
     to_fine,
 )
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, from_fixed, to_fixed
-from coordinator.market.offers import MarketRules, StepKind, StepTable
+from coordinator.market.flowgate_program import ROOM_W
+from coordinator.market.offers import MICRO, MarketRules, StepKind, StepTable
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
 from topology.dc import UNLIMITED_W
 from topology.kron import KronReduction
 from topology.regions import RegionGrid
 
-HUB = -1
-"""The sender of the hub's messages in errors."""
 PRICE_LIMIT = 1 << 61
+_PRICE_SAID = (
+    f"announces a price beyond {PRICE_LIMIT // (MICRO << PRICE_BITS)} per MWh, what fixed point can hold; "
+    "where limits are violated in a row, lower the line violation price of the market rules"
+)
 ANGLE_LIMIT = 1 << 52
 """Announced numbers at or beyond these cannot be computed with."""
 MISPLACED_TOLERANCE_MICRO = 0.5
@@ -243,6 +247,7 @@ class RegionAgent:
         loading[own] += network.shift_flow_w[self._gate_line[own]]
         per_component = np.zeros(self._public.component_count, dtype=np.int64)
         np.add.at(per_component, self._component, base)
+        more, less = self._unpublished_room_w(state)
         leaves = state.leaf_of_step[new]
         several = self._public.component_count > 1
         message = pb.IntervalSubmission(
@@ -258,8 +263,19 @@ class RegionAgent:
             proof=state.tree.open(leaves.tolist()),
             factors=self._unsent_factors(),
             component=self._component[steps.bus[new]].tolist() if several else [],
+            unpublished_more_w=more.tolist(),
+            unpublished_less_w=less.tolist(),
         )
         return pb.Submission(scope=self._scope, intervals=[message]).SerializeToString(deterministic=True)
+
+    def _unpublished_room_w(self, state: IntervalState) -> tuple[IntArray, IntArray]:
+        """How much more and less unpublished steps could inject, per component; counted up to ROOM_W."""
+        steps, taken = state.steps, self._inframarginal(state)
+        room = np.zeros((2, self._public.component_count), dtype=np.int64)
+        for total, chosen in zip(room, (~taken & ~state.published, taken), strict=True):
+            np.add.at(total, self._component[steps.bus[chosen]], np.minimum(steps.width_w[chosen], ROOM_W))
+        more, less = np.minimum(room, ROOM_W)
+        return more, less
 
     def _inframarginal(self, state: IntervalState) -> BoolArray:
         """Unpublished steps that count as fully accepted."""
@@ -323,7 +339,7 @@ class RegionAgent:
         expect(len(result.acceptances) == public.region_count, HUB, "the result does not cover every region")
         expect(len(result.link_w) == len(public.link_ids), HUB, "the result does not cover every link")
         extreme = max((abs(price) for price in (*result.energy_price, *result.shadow_price)), default=0)
-        expect(extreme < PRICE_LIMIT, HUB, "a price is out of range")
+        expect(extreme < PRICE_LIMIT, HUB, _PRICE_SAID)
         components = self._public.component_count
         covered = len(result.energy_price) == components and len(result.imbalance_w) == components
         expect(covered, HUB, "the result does not cover every component")
@@ -346,9 +362,10 @@ class RegionAgent:
             "the boundary state is incomplete or of another interval",
         )
         expect(all(abs(angle) < ANGLE_LIMIT for angle in public.angle), HUB, "an angle is out of range")
-        expect(all(abs(price) < PRICE_LIMIT for price in public.price_difference), HUB, "a price is out of range")
+        expect(all(abs(price) < PRICE_LIMIT for price in public.price_difference), HUB, _PRICE_SAID)
         energy = result.energy_price[self._public.impedance.component]
         boundary = BoundaryValues(integers(public.angle), energy + integers(public.price_difference))
+        expect(largest(boundary.price) < PRICE_LIMIT, HUB, _PRICE_SAID)
         angles = self._reduction.angles(
             result.injection_w + self._region.network.shift_injection_w,
             from_fixed(boundary.angle[self._block], ANGLE_BITS),
@@ -364,7 +381,6 @@ class RegionAgent:
             self.certificate = self._certify(state.steps, result, boundary)
             vote.objective_exact = str(self.certificate.objective.exact)
             vote.gap_exact = str(max(0, self.certificate.gap_exact))
-            vote.dearest_micro_per_mwh = self.certificate.dearest_micro_per_mwh
             vote.link_end_price.extend(int(self.clearing.price[end.bus]) for end in self._region.link_ends)
         if result.balanced:
             margin = WATCH_MARGIN if vote.accept else objection_margin(state.round)

@@ -141,8 +141,12 @@ class CouplingSession:
         *,
         window: PublicationWindow = DEFAULT_WINDOW,
         round_limit: int = DEFAULT_ROUND_LIMIT,
+        beacon: bytes = b"",
     ) -> Outcome:
-        """Couple one interval; `steps` has one table a region. Raises RoundLimitError, CertificateError."""
+        """Couple one interval; `steps` has one table a region, `beacon` seeds the price rule (see `Hub.start`).
+
+        Raises RoundLimitError, CertificateError.
+        """
         traffic, closure, watch = Traffic(), _Stopwatch(), _Stopwatch()
         regions, hub = self.regions, self.hub
         before = len(hub.gates)
@@ -150,7 +154,7 @@ class CouplingSession:
             [_bound(r.commit, interval, s, window) for r, s in zip(regions, steps, strict=True)]
         )
         self._count(traffic, "OfferCommitment", commitments)
-        hub.start(interval, commitments)
+        hub.start(interval, commitments, beacon)
         for number in range(1, round_limit + 1):
             submissions = watch.parallel([r.submit for r in regions])
             result = watch.serial(_bound(hub.clear, submissions))

@@ -10,12 +10,14 @@ from google.protobuf.message import DecodeError, Message
 
 from topology.arrays import BoolArray, FloatArray, IntArray
 
+HUB = -1
+"""The sender of the hub's messages in errors."""
 FINE_BITS = 10
 """Message fields ending in _fine are in 2**-10 of their unit."""
 
 
 class ProtocolError(ValueError):
-    """A message that breaks the protocol; names the region that sent it (-1: the hub) and what is wrong."""
+    """A message that breaks the protocol; names the region that sent it (or `HUB`) and what is wrong."""
 
     def __init__(self, region: int, problem: str) -> None:
         self.region = region

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/gridaccord/v1/coupling.proto\x12\rgridaccord.v1\"V\n\x08Interval\x12\x0f\n\x07start_s\x18\x01 \x01(\x03\x12\x12\n\nduration_s\x18\x02 \x01(\r\x12%\n\x03run\x18\x03 \x01(\x0e\x32\x18.gridaccord.v1.MarketRun\"L\n\x05Scope\x12\x0f\n\x07\x63\x61rrier\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x13\n\x0btopology_id\x18\x03 \x01(\x0c\x12\x0e\n\x06region\x18\x04 \x01(\r\"\xdb\x01\n\x12\x42oundaryEquivalent\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x14\n\x0c\x62oundary_bus\x18\x02 \x03(\t\x12\x1a\n\x12internal_component\x18\x03 \x03(\r\x12\x16\n\x0elaplacian_fine\x18\x04 \x03(\x12\x12\x15\n\rtopology_root\x18\x05 \x01(\x0c\x12\x15\n\rtopology_size\x18\x06 \x01(\r\x12(\n\x08link_end\x18\x07 \x03(\x0b\x32\x16.gridaccord.v1.LinkEnd\"R\n\x07LinkEnd\x12\x0c\n\x04link\x18\x01 \x01(\r\x12\x0b\n\x03\x62us\x18\x02 \x01(\r\x12\x1a\n\x12internal_component\x18\x03 \x01(\r\x12\x10\n\x08\x64\x65livers\x18\x04 \x01(\x08\"l\n\x0fOfferCommitment\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x34\n\tintervals\x18\x02 \x03(\x0b\x32!.gridaccord.v1.IntervalCommitment\"i\n\x12IntervalCommitment\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x13\n\x0boffers_root\x18\x02 \x01(\x0c\x12\x13\n\x0boffers_size\x18\x03 \x01(\r\"\xa4\x01\n\x08\x46lowgate\x12\x0e\n\x06region\x18\x01 \x01(\r\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontingency\x18\x03 \x01(\t\x12\x10\n\x08row_fine\x18\x04 \x03(\x12\x12\x12\n\nflow_min_w\x18\x05 \x01(\x12\x12\x12\n\nflow_max_w\x18\x06 \x01(\x12\x12\x0c\n\x04leaf\x18\x07 \x01(\r\x12\x0c\n\x04salt\x18\x08 \x01(\x0c\x12\r\n\x05proof\x18\t \x03(\x0c\"g\n\nSubmission\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x34\n\tintervals\x18\x02 \x03(\x0b\x32!.gridaccord.v1.IntervalSubmission\"\xa4\x02\n\x12IntervalSubmission\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06\x62\x61se_w\x18\x03 \x03(\x12\x12\x19\n\x11gate_loading_fine\x18\x04 \x03(\x12\x12\x0c\n\x04leaf\x18\x05 \x03(\r\x12\x0b\n\x03\x62us\x18\x06 \x03(\r\x12\x1b\n\x13price_micro_per_mwh\x18\x07 \x03(\x12\x12\x0f\n\x07width_w\x18\x08 \x03(\x04\x12\x11\n\tsalt_seed\x18\t \x03(\x0c\x12\r\n\x05proof\x18\n \x03(\x0c\x12+\n\x07\x66\x61\x63tors\x18\x0b \x03(\x0b\x32\x1a.gridaccord.v1.FactorBlock\x12\x11\n\tcomponent\x18\x0c \x03(\r\"8\n\x0b\x46\x61\x63torBlock\x12\x0c\n\x04gate\x18\x01 \x03(\r\x12\x0b\n\x03\x62us\x18\x02 \x03(\r\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x03(\x12\"g\n\x0e\x43ouplingResult\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x30\n\tintervals\x18\x02 \x03(\x0b\x32\x1d.gridaccord.v1.IntervalResult\"\xc3\x02\n\x0eIntervalResult\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12\x14\n\x0c\x65nergy_price\x18\x03 \x03(\x12\x12\x13\n\x0bpriced_gate\x18\x04 \x03(\r\x12\x14\n\x0cshadow_price\x18\x05 \x03(\x12\x12\x15\n\rviolated_gate\x18\x06 \x03(\r\x12\x13\n\x0bviolation_w\x18\x07 \x03(\x04\x12\x34\n\x0b\x61\x63\x63\x65ptances\x18\x08 \x03(\x0b\x32\x1f.gridaccord.v1.RegionAcceptance\x12\x0e\n\x06link_w\x18\t \x03(\x12\x12\x19\n\x11link_witness_fine\x18\n \x03(\x12\x12\x14\n\x0c\x62\x61lance_sign\x18\x0c \x03(\x11\x12\x13\n\x0bimbalance_w\x18\x0b \x03(\x12\"i\n\x10RegionAcceptance\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x0c\x12\x0f\n\x07partial\x18\x02 \x03(\r\x12\x11\n\tpartial_w\x18\x03 \x03(\x04\x12\r\n\x05moved\x18\x04 \x03(\r\x12\x14\n\x0cwitness_fine\x18\x05 \x03(\x04\"m\n\x11\x42oundaryInjection\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x33\n\tintervals\x18\x02 \x03(\x0b\x32 .gridaccord.v1.IntervalInjection\"V\n\x11IntervalInjection\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x16\n\x0einjection_fine\x18\x02 \x03(\x12\"h\n\rBoundaryState\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x32\n\tintervals\x18\x02 \x03(\x0b\x32\x1f.gridaccord.v1.IntervalBoundary\"f\n\x10IntervalBoundary\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05\x61ngle\x18\x02 \x03(\x12\x12\x18\n\x10price_difference\x18\x03 \x03(\x12\"[\n\x04Vote\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12.\n\tintervals\x18\x02 \x03(\x0b\x32\x1b.gridaccord.v1.IntervalVote\"\xf1\x01\n\x0cIntervalVote\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x08\x12*\n\tflowgates\x18\x03 \x03(\x0b\x32\x17.gridaccord.v1.Flowgate\x12\x17\n\x0fmisplaced_steps\x18\x04 \x01(\r\x12\x17\n\x0fobjective_exact\x18\x05 \x01(\t\x12\x1d\n\x15\x64\x65\x61rest_micro_per_mwh\x18\x08 \x01(\x04\x12\x11\n\tgap_exact\x18\x06 \x01(\t\x12\x16\n\x0elink_end_price\x18\x07 \x03(\x12\"f\n\x0cRoundOpening\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x31\n\tintervals\x18\x02 \x03(\x0b\x32\x1e.gridaccord.v1.IntervalOpening\"\x89\x01\n\x0fIntervalOpening\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\tflowgates\x18\x03 \x03(\x0b\x32\x17.gridaccord.v1.Flowgate\x12\x10\n\x08tie_line\x18\x04 \x03(\r*t\n\tMarketRun\x12\x1a\n\x16MARKET_RUN_UNSPECIFIED\x10\x00\x12\x18\n\x14MARKET_RUN_DAY_AHEAD\x10\x01\x12\x17\n\x13MARKET_RUN_INTRADAY\x10\x02\x12\x18\n\x14MARKET_RUN_REAL_TIME\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/gridaccord/v1/coupling.proto\x12\rgridaccord.v1\"V\n\x08Interval\x12\x0f\n\x07start_s\x18\x01 \x01(\x03\x12\x12\n\nduration_s\x18\x02 \x01(\r\x12%\n\x03run\x18\x03 \x01(\x0e\x32\x18.gridaccord.v1.MarketRun\"L\n\x05Scope\x12\x0f\n\x07\x63\x61rrier\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x13\n\x0btopology_id\x18\x03 \x01(\x0c\x12\x0e\n\x06region\x18\x04 \x01(\r\"\xdb\x01\n\x12\x42oundaryEquivalent\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x14\n\x0c\x62oundary_bus\x18\x02 \x03(\t\x12\x1a\n\x12internal_component\x18\x03 \x03(\r\x12\x16\n\x0elaplacian_fine\x18\x04 \x03(\x12\x12\x15\n\rtopology_root\x18\x05 \x01(\x0c\x12\x15\n\rtopology_size\x18\x06 \x01(\r\x12(\n\x08link_end\x18\x07 \x03(\x0b\x32\x16.gridaccord.v1.LinkEnd\"R\n\x07LinkEnd\x12\x0c\n\x04link\x18\x01 \x01(\r\x12\x0b\n\x03\x62us\x18\x02 \x01(\r\x12\x1a\n\x12internal_component\x18\x03 \x01(\r\x12\x10\n\x08\x64\x65livers\x18\x04 \x01(\x08\"l\n\x0fOfferCommitment\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x34\n\tintervals\x18\x02 \x03(\x0b\x32!.gridaccord.v1.IntervalCommitment\"i\n\x12IntervalCommitment\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x13\n\x0boffers_root\x18\x02 \x01(\x0c\x12\x13\n\x0boffers_size\x18\x03 \x01(\r\"\xa4\x01\n\x08\x46lowgate\x12\x0e\n\x06region\x18\x01 \x01(\r\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontingency\x18\x03 \x01(\t\x12\x10\n\x08row_fine\x18\x04 \x03(\x12\x12\x12\n\nflow_min_w\x18\x05 \x01(\x12\x12\x12\n\nflow_max_w\x18\x06 \x01(\x12\x12\x0c\n\x04leaf\x18\x07 \x01(\r\x12\x0c\n\x04salt\x18\x08 \x01(\x0c\x12\r\n\x05proof\x18\t \x03(\x0c\"g\n\nSubmission\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x34\n\tintervals\x18\x02 \x03(\x0b\x32!.gridaccord.v1.IntervalSubmission\"\xdc\x02\n\x12IntervalSubmission\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0e\n\x06\x62\x61se_w\x18\x03 \x03(\x12\x12\x19\n\x11gate_loading_fine\x18\x04 \x03(\x12\x12\x0c\n\x04leaf\x18\x05 \x03(\r\x12\x0b\n\x03\x62us\x18\x06 \x03(\r\x12\x1b\n\x13price_micro_per_mwh\x18\x07 \x03(\x12\x12\x0f\n\x07width_w\x18\x08 \x03(\x04\x12\x11\n\tsalt_seed\x18\t \x03(\x0c\x12\r\n\x05proof\x18\n \x03(\x0c\x12+\n\x07\x66\x61\x63tors\x18\x0b \x03(\x0b\x32\x1a.gridaccord.v1.FactorBlock\x12\x11\n\tcomponent\x18\x0c \x03(\r\x12\x1a\n\x12unpublished_more_w\x18\r \x03(\r\x12\x1a\n\x12unpublished_less_w\x18\x0e \x03(\r\"8\n\x0b\x46\x61\x63torBlock\x12\x0c\n\x04gate\x18\x01 \x03(\r\x12\x0b\n\x03\x62us\x18\x02 \x03(\r\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x03(\x12\"g\n\x0e\x43ouplingResult\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x30\n\tintervals\x18\x02 \x03(\x0b\x32\x1d.gridaccord.v1.IntervalResult\"\xc3\x02\n\x0eIntervalResult\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12\x14\n\x0c\x65nergy_price\x18\x03 \x03(\x12\x12\x13\n\x0bpriced_gate\x18\x04 \x03(\r\x12\x14\n\x0cshadow_price\x18\x05 \x03(\x12\x12\x15\n\rviolated_gate\x18\x06 \x03(\r\x12\x13\n\x0bviolation_w\x18\x07 \x03(\x04\x12\x34\n\x0b\x61\x63\x63\x65ptances\x18\x08 \x03(\x0b\x32\x1f.gridaccord.v1.RegionAcceptance\x12\x0e\n\x06link_w\x18\t \x03(\x12\x12\x19\n\x11link_witness_fine\x18\n \x03(\x12\x12\x14\n\x0c\x62\x61lance_sign\x18\x0c \x03(\x11\x12\x13\n\x0bimbalance_w\x18\x0b \x03(\x12\"i\n\x10RegionAcceptance\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x0c\x12\x0f\n\x07partial\x18\x02 \x03(\r\x12\x11\n\tpartial_w\x18\x03 \x03(\x04\x12\r\n\x05moved\x18\x04 \x03(\r\x12\x14\n\x0cwitness_fine\x18\x05 \x03(\x04\"m\n\x11\x42oundaryInjection\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x33\n\tintervals\x18\x02 \x03(\x0b\x32 .gridaccord.v1.IntervalInjection\"V\n\x11IntervalInjection\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x16\n\x0einjection_fine\x18\x02 \x03(\x12\"h\n\rBoundaryState\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x32\n\tintervals\x18\x02 \x03(\x0b\x32\x1f.gridaccord.v1.IntervalBoundary\"f\n\x10IntervalBoundary\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05\x61ngle\x18\x02 \x03(\x12\x12\x18\n\x10price_difference\x18\x03 \x03(\x12\"[\n\x04Vote\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12.\n\tintervals\x18\x02 \x03(\x0b\x32\x1b.gridaccord.v1.IntervalVote\"\xd2\x01\n\x0cIntervalVote\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\x0e\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x08\x12*\n\tflowgates\x18\x03 \x03(\x0b\x32\x17.gridaccord.v1.Flowgate\x12\x17\n\x0fmisplaced_steps\x18\x04 \x01(\r\x12\x17\n\x0fobjective_exact\x18\x05 \x01(\t\x12\x11\n\tgap_exact\x18\x06 \x01(\t\x12\x16\n\x0elink_end_price\x18\x07 \x03(\x12\"f\n\x0cRoundOpening\x12#\n\x05scope\x18\x01 \x01(\x0b\x32\x14.gridaccord.v1.Scope\x12\x31\n\tintervals\x18\x02 \x03(\x0b\x32\x1e.gridaccord.v1.IntervalOpening\"\x89\x01\n\x0fIntervalOpening\x12)\n\x08interval\x18\x01 \x01(\x0b\x32\x17.gridaccord.v1.Interval\x12\r\n\x05round\x18\x02 \x01(\r\x12*\n\tflowgates\x18\x03 \x03(\x0b\x32\x17.gridaccord.v1.Flowgate\x12\x10\n\x08tie_line\x18\x04 \x03(\r*t\n\tMarketRun\x12\x1a\n\x16MARKET_RUN_UNSPECIFIED\x10\x00\x12\x18\n\x14MARKET_RUN_DAY_AHEAD\x10\x01\x12\x17\n\x13MARKET_RUN_INTRADAY\x10\x02\x12\x18\n\x14MARKET_RUN_REAL_TIME\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.gridaccord.v1.coupling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MARKETRUN']._serialized_start=2896
-  _globals['_MARKETRUN']._serialized_end=3012
+  _globals['_MARKETRUN']._serialized_start=2921
+  _globals['_MARKETRUN']._serialized_end=3037
   _globals['_INTERVAL']._serialized_start=54
   _globals['_INTERVAL']._serialized_end=140
   _globals['_SCOPE']._serialized_start=142
@@ -50,29 +50,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMISSION']._serialized_start=910
   _globals['_SUBMISSION']._serialized_end=1013
   _globals['_INTERVALSUBMISSION']._serialized_start=1016
-  _globals['_INTERVALSUBMISSION']._serialized_end=1308
-  _globals['_FACTORBLOCK']._serialized_start=1310
-  _globals['_FACTORBLOCK']._serialized_end=1366
-  _globals['_COUPLINGRESULT']._serialized_start=1368
-  _globals['_COUPLINGRESULT']._serialized_end=1471
-  _globals['_INTERVALRESULT']._serialized_start=1474
-  _globals['_INTERVALRESULT']._serialized_end=1797
-  _globals['_REGIONACCEPTANCE']._serialized_start=1799
-  _globals['_REGIONACCEPTANCE']._serialized_end=1904
-  _globals['_BOUNDARYINJECTION']._serialized_start=1906
-  _globals['_BOUNDARYINJECTION']._serialized_end=2015
-  _globals['_INTERVALINJECTION']._serialized_start=2017
-  _globals['_INTERVALINJECTION']._serialized_end=2103
-  _globals['_BOUNDARYSTATE']._serialized_start=2105
-  _globals['_BOUNDARYSTATE']._serialized_end=2209
-  _globals['_INTERVALBOUNDARY']._serialized_start=2211
-  _globals['_INTERVALBOUNDARY']._serialized_end=2313
-  _globals['_VOTE']._serialized_start=2315
-  _globals['_VOTE']._serialized_end=2406
-  _globals['_INTERVALVOTE']._serialized_start=2409
-  _globals['_INTERVALVOTE']._serialized_end=2650
-  _globals['_ROUNDOPENING']._serialized_start=2652
-  _globals['_ROUNDOPENING']._serialized_end=2754
-  _globals['_INTERVALOPENING']._serialized_start=2757
-  _globals['_INTERVALOPENING']._serialized_end=2894
+  _globals['_INTERVALSUBMISSION']._serialized_end=1364
+  _globals['_FACTORBLOCK']._serialized_start=1366
+  _globals['_FACTORBLOCK']._serialized_end=1422
+  _globals['_COUPLINGRESULT']._serialized_start=1424
+  _globals['_COUPLINGRESULT']._serialized_end=1527
+  _globals['_INTERVALRESULT']._serialized_start=1530
+  _globals['_INTERVALRESULT']._serialized_end=1853
+  _globals['_REGIONACCEPTANCE']._serialized_start=1855
+  _globals['_REGIONACCEPTANCE']._serialized_end=1960
+  _globals['_BOUNDARYINJECTION']._serialized_start=1962
+  _globals['_BOUNDARYINJECTION']._serialized_end=2071
+  _globals['_INTERVALINJECTION']._serialized_start=2073
+  _globals['_INTERVALINJECTION']._serialized_end=2159
+  _globals['_BOUNDARYSTATE']._serialized_start=2161
+  _globals['_BOUNDARYSTATE']._serialized_end=2265
+  _globals['_INTERVALBOUNDARY']._serialized_start=2267
+  _globals['_INTERVALBOUNDARY']._serialized_end=2369
+  _globals['_VOTE']._serialized_start=2371
+  _globals['_VOTE']._serialized_end=2462
+  _globals['_INTERVALVOTE']._serialized_start=2465
+  _globals['_INTERVALVOTE']._serialized_end=2675
+  _globals['_ROUNDOPENING']._serialized_start=2677
+  _globals['_ROUNDOPENING']._serialized_end=2779
+  _globals['_INTERVALOPENING']._serialized_start=2782
+  _globals['_INTERVALOPENING']._serialized_end=2919
 # @@protoc_insertion_point(module_scope)

@@ -119,7 +119,7 @@ class Submission(_message.Message):
     def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalSubmission, _Mapping]]] = ...) -> None: ...
 
 class IntervalSubmission(_message.Message):
-    __slots__ = ("interval", "round", "base_w", "gate_loading_fine", "leaf", "bus", "price_micro_per_mwh", "width_w", "salt_seed", "proof", "factors", "component")
+    __slots__ = ("interval", "round", "base_w", "gate_loading_fine", "leaf", "bus", "price_micro_per_mwh", "width_w", "salt_seed", "proof", "factors", "component", "unpublished_more_w", "unpublished_less_w")
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_W_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,8 @@ class IntervalSubmission(_message.Message):
     PROOF_FIELD_NUMBER: _ClassVar[int]
     FACTORS_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    UNPUBLISHED_MORE_W_FIELD_NUMBER: _ClassVar[int]
+    UNPUBLISHED_LESS_W_FIELD_NUMBER: _ClassVar[int]
     interval: Interval
     round: int
     base_w: _containers.RepeatedScalarFieldContainer[int]
@@ -144,7 +146,9 @@ class IntervalSubmission(_message.Message):
     proof: _containers.RepeatedScalarFieldContainer[bytes]
     factors: _containers.RepeatedCompositeFieldContainer[FactorBlock]
     component: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., round: _Optional[int] = ..., base_w: _Optional[_Iterable[int]] = ..., gate_loading_fine: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[int]] = ..., bus: _Optional[_Iterable[int]] = ..., price_micro_per_mwh: _Optional[_Iterable[int]] = ..., width_w: _Optional[_Iterable[int]] = ..., salt_seed: _Optional[_Iterable[bytes]] = ..., proof: _Optional[_Iterable[bytes]] = ..., factors: _Optional[_Iterable[_Union[FactorBlock, _Mapping]]] = ..., component: _Optional[_Iterable[int]] = ...) -> None: ...
+    unpublished_more_w: _containers.RepeatedScalarFieldContainer[int]
+    unpublished_less_w: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., round: _Optional[int] = ..., base_w: _Optional[_Iterable[int]] = ..., gate_loading_fine: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[int]] = ..., bus: _Optional[_Iterable[int]] = ..., price_micro_per_mwh: _Optional[_Iterable[int]] = ..., width_w: _Optional[_Iterable[int]] = ..., salt_seed: _Optional[_Iterable[bytes]] = ..., proof: _Optional[_Iterable[bytes]] = ..., factors: _Optional[_Iterable[_Union[FactorBlock, _Mapping]]] = ..., component: _Optional[_Iterable[int]] = ..., unpublished_more_w: _Optional[_Iterable[int]] = ..., unpublished_less_w: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class FactorBlock(_message.Message):
     __slots__ = ("gate", "bus", "factor")
@@ -249,13 +253,12 @@ class Vote(_message.Message):
     def __init__(self, scope: _Optional[_Union[Scope, _Mapping]] = ..., intervals: _Optional[_Iterable[_Union[IntervalVote, _Mapping]]] = ...) -> None: ...
 
 class IntervalVote(_message.Message):
-    __slots__ = ("interval", "accept", "flowgates", "misplaced_steps", "objective_exact", "dearest_micro_per_mwh", "gap_exact", "link_end_price")
+    __slots__ = ("interval", "accept", "flowgates", "misplaced_steps", "objective_exact", "gap_exact", "link_end_price")
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_FIELD_NUMBER: _ClassVar[int]
     FLOWGATES_FIELD_NUMBER: _ClassVar[int]
     MISPLACED_STEPS_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_EXACT_FIELD_NUMBER: _ClassVar[int]
-    DEAREST_MICRO_PER_MWH_FIELD_NUMBER: _ClassVar[int]
     GAP_EXACT_FIELD_NUMBER: _ClassVar[int]
     LINK_END_PRICE_FIELD_NUMBER: _ClassVar[int]
     interval: Interval
@@ -263,10 +266,9 @@ class IntervalVote(_message.Message):
     flowgates: _containers.RepeatedCompositeFieldContainer[Flowgate]
     misplaced_steps: int
     objective_exact: str
-    dearest_micro_per_mwh: int
     gap_exact: str
     link_end_price: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., accept: _Optional[bool] = ..., flowgates: _Optional[_Iterable[_Union[Flowgate, _Mapping]]] = ..., misplaced_steps: _Optional[int] = ..., objective_exact: _Optional[str] = ..., dearest_micro_per_mwh: _Optional[int] = ..., gap_exact: _Optional[str] = ..., link_end_price: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, interval: _Optional[_Union[Interval, _Mapping]] = ..., accept: _Optional[bool] = ..., flowgates: _Optional[_Iterable[_Union[Flowgate, _Mapping]]] = ..., misplaced_steps: _Optional[int] = ..., objective_exact: _Optional[str] = ..., gap_exact: _Optional[str] = ..., link_end_price: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RoundOpening(_message.Message):
     __slots__ = ("scope", "intervals")
