@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from coordinator.market.clearing import Clearing, Problem, rounded_balanced
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.fixed_point import ANGLE_BITS, PRICE_BITS, to_fixed
 from coordinator.market.flowgate_program import POWER_UNIT_W, FlowgateProgram, Optimum, solve_flowgates
 from coordinator.market.linear_program import Algorithm, InfeasibleError, LinearProgram, Solution, SolverError
@@ -145,7 +146,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
     transfer = PowerTransferFactors(network)
     step_count, link_count = steps.count, len(network.link_ids)
     balance = _component_balance(problem)
-    nothing = np.zeros(balance.shape[0], dtype=np.int64)
+    nothing = np.zeros(balance.components, dtype=np.int64)
     gates = np.zeros(0, dtype=np.int64)
     rows = np.zeros((0, network.bus_count))
     likely = np.zeros(0, dtype=np.bool_)
@@ -162,7 +163,7 @@ def solve_central_flowgates(problem: Problem, seed: bytes = b"") -> CentralSolut
             gate_base_w=rows @ withdrawal + shift_w,
             gate_min_w=network.flow_min_w[gates].astype(np.float64),
             gate_max_w=network.flow_max_w[gates].astype(np.float64),
-            row_names=[str(c) for c in range(balance.shape[0])] + [network.branch_ids[g] for g in gates],
+            row_names=[str(c) for c in range(balance.components)] + [network.branch_ids[g] for g in gates],
             line_violation_micro_per_mwh=problem.rules.line_violation_micro_per_mwh,
             unpublished_more_w=nothing,
             unpublished_less_w=nothing,
@@ -202,14 +203,15 @@ def _check_balanced(problem: Problem, optimum: Optimum) -> None:
         raise InfeasibleError(f"the component of bus {first} cannot balance; check the minimum flows of its links")
 
 
-def _component_balance(problem: Problem) -> sp.csr_matrix:
-    network, steps = problem.network, problem.steps
-    links = steps.count + np.arange(len(network.link_ids))
-    rows = [network.components[steps.bus], network.components[network.link_from], network.components[network.link_to]]
-    columns = np.concatenate([np.arange(steps.count), links, links])
-    values = np.concatenate([np.ones(steps.count), -np.ones(len(links)), np.ones(len(links))])
-    shape = (int(network.components.max()) + 1, steps.count + len(links))
-    return sp.csr_matrix((values, (np.concatenate(rows), columns)), shape=shape)
+def _component_balance(problem: Problem) -> ComponentBalance:
+    network = problem.network
+    component = network.components
+    return ComponentBalance.of(
+        int(component.max()) + 1,
+        component[problem.steps.bus],
+        component[network.link_from],
+        component[network.link_to],
+    )
 
 
 def _flows(problem: Problem, transfer: PowerTransferFactors, accepted: FloatArray, link: FloatArray) -> FloatArray:

@@ -119,6 +119,17 @@ def dot(left: IntArray, right: IntArray) -> int:
     return multiply(left, right).total()
 
 
+def row_dots(factors: IntArray, values: IntArray) -> IntArray:
+    """The inner product of each row of factors in 2**-40 with `values`, rounded half up to the unit of `values`.
+
+    Exact before the rounding. Raises FixedPointRangeError when a row's products could sum to 2**102 or more.
+    """
+    product = multiply(factors, values[None, :])
+    if _magnitude(product.high) * max(1, len(values)) > _SUM_LIMIT:
+        raise FixedPointRangeError("a flow or a price exceeds 2**102; a factor or a quantity is out of range")
+    return _normalized(product.high.sum(axis=1), product.low.sum(axis=1)).rounded()
+
+
 def exact_sum(values: IntArray) -> int:
     """The exact sum of 64-bit integers as a Python integer, up to 2**31 elements."""
     return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
@@ -126,7 +137,8 @@ def exact_sum(values: IntArray) -> int:
 
 def to_fixed(values: FloatArray, bits: int) -> IntArray:
     """Floats of a solver as integers of scale 2**-bits, half to even. Raises FixedPointRangeError beyond 62 bits."""
-    scaled = np.rint(np.ldexp(values, bits))
+    with np.errstate(over="ignore"):
+        scaled = np.rint(np.ldexp(values, bits))
     if not np.all(np.abs(scaled) < float(1 << 62)):
         raise FixedPointRangeError(f"a value does not fit 62 bits at scale 2**-{bits}, or is not a number")
     return np.asarray(scaled, dtype=np.int64)

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.linear_program import InfeasibleError, LinearProgram, Solution
 from coordinator.market.offers import MICRO
 from topology.arrays import BoolArray, FloatArray, IntArray
@@ -71,9 +71,7 @@ def _displacement_w(seed: bytes, row: str) -> int:
 class FlowgateProgram:
     """The public problem. Quantities in W, prices in micro-units per MWh, factors dimensionless.
 
-    `factors` has shape (gates, columns). `component` gives the balance row of each column as a sparse
-    coefficient matrix of shape (components, columns): +1 for an injection there, and for a controllable link
-    -1 and +1 where its ends lie in different components. `row_names` name balance rows, then gates.
+    `factors` has shape (gates, columns); `row_names` name balance rows, then gates.
     `unpublished_more_w` and `unpublished_less_w` tell per component how much more and less could be injected by
     steps that are not columns, counted up to `ROOM_W`.
     """
@@ -81,7 +79,7 @@ class FlowgateProgram:
     price_micro_per_mwh: FloatArray
     lower_w: FloatArray
     upper_w: FloatArray
-    balance: sp.csr_matrix
+    balance: ComponentBalance
     factors: FloatArray
     base_w: FloatArray
     gate_base_w: FloatArray
@@ -95,7 +93,7 @@ class FlowgateProgram:
     @property
     def component_count(self) -> int:
         """Number of balance rows."""
-        return int(self.balance.shape[0])
+        return self.balance.components
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,8 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     balances = program.component_count
     short = np.sign(-plain.imbalance_w) * (np.abs(plain.imbalance_w) > LAZY_TOLERANCE_W)
     sign = _balance_sign(program, plain.quantity_w, shift[:balances])
-    displaced, sign = _displaced(model, shift, sign, short)
-    empty = (np.diff(program.balance.indptr) == 0) & (short == 0)
+    displaced, sign = _displaced(program, model, shift, sign, short)
+    empty = program.balance.empty & (short == 0)
     return Optimum(
         quantity_w=plain.quantity_w,
         witness_w=displaced.quantity_w,
@@ -140,11 +138,13 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     )
 
 
-def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: FloatArray) -> tuple[_Partial, IntArray]:
+def _displaced(
+    program: FlowgateProgram, model: _LazyProgram, shift: FloatArray, sign: IntArray, short: FloatArray
+) -> tuple[_Partial, IntArray]:
     """The displaced optimum, and the signs it took: where links tie the room of components together a component
     whose balance had to be stretched is displaced the other way, then not at all. One that is `short` (+1 too
     little, -1 too much) before any displacement stays so."""
-    linked = model.linked_components
+    linked = program.balance.linked
     while True:
         moved = shift.copy()
         moved[: len(sign)] = np.where(short == 0, shift[: len(sign)] * sign, short * DISPLACEMENT_MAX_W)
@@ -157,18 +157,9 @@ def _displaced(model: _LazyProgram, shift: FloatArray, sign: IntArray, short: Fl
         sign = np.where(stuck, np.where(sign == 1, -1, 0), sign)
 
 
-def balance_room_w(
-    balance: sp.csr_matrix, quantity_w: FloatArray, lower_w: FloatArray, upper_w: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """How much more and how much less each component could inject, W, were there no flowgates."""
-    more, less = upper_w - quantity_w, quantity_w - lower_w
-    gives, takes = balance.maximum(0), (-balance).maximum(0)
-    return np.asarray(gives @ more + takes @ less), np.asarray(gives @ less + takes @ more)
-
-
 def _balance_sign(program: FlowgateProgram, quantity_w: FloatArray, shift: FloatArray) -> IntArray:
     """+1 where the displacement of a component has room, -1 where only the opposite one has, 0 where neither."""
-    more, less = balance_room_w(program.balance, quantity_w, program.lower_w, program.upper_w)
+    more, less = program.balance.room(quantity_w, program.lower_w, program.upper_w)
     more, less = more + program.unpublished_more_w, less + program.unpublished_less_w
     wanted, other = np.where(shift > 0, more, less), np.where(shift > 0, less, more)
     return np.where(wanted >= ROOM_W, 1, np.where(other >= ROOM_W, -1, 0))
@@ -193,15 +184,15 @@ class _LazyProgram:
         gates, components = len(program.factors), program.component_count
         self._rows = np.arange(gates) if likely is None or gates <= FEW_GATES else np.flatnonzero(likely)
         penalty = np.full(components, self._line_price * BALANCE_PRICE_FACTOR)
-        slack = sp.identity(components, format="csc")
         lower, upper = self._balance_bounds(np.zeros(components + gates))
         self._model = LinearProgram(
             cost=np.concatenate([program.price_micro_per_mwh / MICRO, penalty, penalty]),
-            matrix=sp.hstack([program.balance, slack, -slack], format="csc"),
+            matrix=program.balance.matrix_with_slacks(),
             row_lower=lower,
             row_upper=upper,
             column_lower=np.concatenate([program.lower_w / POWER_UNIT_W, np.zeros(2 * components)]),
             column_upper=np.concatenate([program.upper_w / POWER_UNIT_W, self._slack_upper()]),
+            presolve=False,
         )
         self._blocks: list[int] = []
         self._append(self._rows, np.zeros(components + gates))
@@ -211,15 +202,6 @@ class _LazyProgram:
         program = self._program
         missing = np.concatenate([program.unpublished_more_w, program.unpublished_less_w])
         return np.where(missing > 0, np.inf, 0.0)
-
-    @property
-    def linked_components(self) -> BoolArray:
-        """Components that a controllable link joins to another: one may pass what it lacks on to the next."""
-        takes = (-self._program.balance).maximum(0)
-        joining = np.flatnonzero(np.asarray(takes.sum(axis=0)).ravel())
-        linked = np.zeros(self._program.component_count, dtype=np.bool_)
-        linked[self._program.balance[:, joining].nonzero()[0]] = True
-        return linked
 
     @property
     def _line_price(self) -> float:
@@ -296,7 +278,9 @@ class _LazyProgram:
         """How far a solution misses a row in the solver, slack columns included."""
         lower, upper = self._balance_bounds(shift)
         gate_lower, gate_upper = self._gate_bounds(self._rows, shift)
-        activity = np.concatenate([self._program.balance @ quantity_w, flow_w[self._rows]]) - self._stretch(solution)
+        activity = np.concatenate([self._program.balance.sums(quantity_w), flow_w[self._rows]]) - self._stretch(
+            solution
+        )
         below = np.concatenate([lower, gate_lower]) * POWER_UNIT_W - activity
         above = activity - np.concatenate([upper, gate_upper]) * POWER_UNIT_W
         return float(np.maximum(below, above).max(initial=0.0))

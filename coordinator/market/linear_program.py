@@ -43,7 +43,10 @@ class Solution:
 
 
 class LinearProgram:
-    """min cost @ x subject to row and column bounds; keeps its basis, so solving after a change is warm."""
+    """min cost @ x subject to row and column bounds; keeps its basis, so solving after a change is warm.
+
+    Presolving costs more than it saves on few dense rows.
+    """
 
     def __init__(
         self,
@@ -54,12 +57,14 @@ class LinearProgram:
         column_lower: FloatArray,
         column_upper: FloatArray,
         algorithm: Algorithm = "simplex",
+        presolve: bool = True,
     ) -> None:
         self._algorithm = algorithm
         self._highs = highspy.Highs()
         for option, value in (
             ("output_flag", False),
             ("threads", 1),
+            ("presolve", "on" if presolve else "off"),
             ("primal_feasibility_tolerance", _FEASIBILITY),
             ("dual_feasibility_tolerance", _FEASIBILITY),
             ("small_matrix_value", _SMALLEST_ENTRY),

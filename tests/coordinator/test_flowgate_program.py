@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.flowgate_program import MISS_W, FlowgateProgram, solve_flowgates
 from coordinator.market.linear_program import LinearProgram, Solution
 from coordinator.market.offers import MICRO
@@ -24,7 +24,7 @@ def congested_program() -> FlowgateProgram:
         price_micro_per_mwh=np.array([20.0, 50.0]) * MICRO,
         lower_w=np.zeros(2),
         upper_w=np.full(2, 200 * MW),
-        balance=sp.csr_matrix(np.ones((1, 2))),
+        balance=ComponentBalance.of(1, np.zeros(2, dtype=np.int64), nothing[:0], nothing[:0]),
         factors=np.array([[1.0, 0.0]]),
         base_w=np.array([-100 * MW]),
         gate_base_w=np.zeros(1),

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.market.certificate import CertificateError, price_tolerance
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
@@ -82,6 +82,11 @@ def test_prices_do_not_depend_on_what_was_published() -> None:
     assert warm == [prices(market, number) for number in range(8)]
 
 
+def single_component(columns: int) -> ComponentBalance:
+    nothing = np.zeros(0, dtype=np.int64)
+    return ComponentBalance.of(1, np.zeros(columns, dtype=np.int64), nothing, nothing)
+
+
 def degenerate_program(random: np.random.Generator) -> FlowgateProgram:
     """Equal offers, and two flowgates whose limits meet what the cheapest dispatch brings to the watt."""
     columns = 24
@@ -94,7 +99,7 @@ def degenerate_program(random: np.random.Generator) -> FlowgateProgram:
         price_micro_per_mwh=price,
         lower_w=np.zeros(columns),
         upper_w=width,
-        balance=sp.csr_matrix(np.ones((1, columns))),
+        balance=single_component(columns),
         factors=factors,
         base_w=np.array([-80.0 * MW]),
         gate_base_w=np.zeros(2),
@@ -113,7 +118,6 @@ def permuted(program: FlowgateProgram, order: np.ndarray) -> FlowgateProgram:
         price_micro_per_mwh=program.price_micro_per_mwh[order],
         lower_w=program.lower_w[order],
         upper_w=program.upper_w[order],
-        balance=sp.csr_matrix(program.balance[:, order]),
         factors=program.factors[:, order],
     )
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
 from coordinator.market.certificate import CertificateError, dearest_micro_per_mwh, gap_micro_per_h, price_tolerance
 from coordinator.market.clearing import RoundingError, rounded_balanced
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
 from coordinator.market.coupling.published import FactorCache, Published
@@ -201,14 +201,12 @@ class Hub:
             factors[:, end.link] += end.sign * self._cache[end.region].get(end.region, len(self.gates), bus)[:, 0]
         return factors
 
-    def _balance(self) -> sp.csr_matrix:
-        ends = self._public.link_ends
-        steps = len(self._components)
-        columns = np.concatenate([np.arange(steps), [steps + end.link for end in ends]])
-        rows = np.concatenate([self._components, [end.component for end in ends]])
-        values = np.concatenate([np.ones(steps), [float(end.sign) for end in ends]])
-        shape = (self._public.component_count, steps + len(self._public.interconnection.link_ids))
-        return sp.csr_matrix((values, (rows.astype(np.int64), columns.astype(np.int64))), shape=shape)
+    def _balance(self) -> ComponentBalance:
+        public = self._public
+        link_from, link_to = np.zeros((2, len(public.interconnection.link_ids)), dtype=np.int64)
+        for end in public.link_ends:
+            (link_to if end.sign > 0 else link_from)[end.link] = end.component
+        return ComponentBalance.of(public.component_count, self._components, link_from, link_to)
 
     def _likely(self) -> BoolArray:
         """Flowgates that bore a shadow price when last solved."""

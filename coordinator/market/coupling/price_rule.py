@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from coordinator.market.certificate import CertificateError, price_tolerance
+from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.coupling.wire import HUB, expect, from_bitmap, integers, overwritten
-from coordinator.market.fixed_point import PRICE_BITS, multiply
-from coordinator.market.flowgate_program import ROOM_W, balance_room_w
+from coordinator.market.fixed_point import PRICE_BITS, row_dots
+from coordinator.market.flowgate_program import ROOM_W
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
 
@@ -34,7 +34,7 @@ class DisplacedProblem:
     price_micro_per_mwh: IntArray
     lower_w: IntArray
     upper_w: IntArray
-    balance: sp.csr_matrix
+    balance: ComponentBalance
     factors: IntArray
     base_w: IntArray
     loading_fine: IntArray
@@ -96,13 +96,11 @@ def _signed_displacement(problem: DisplacedProblem, result: pb.IntervalResult) -
     expect(len(sign) == rows and bool((np.abs(sign) <= 1).all()), HUB, "balance signs must be -1, 0 or 1 a component")
     hashed = problem.displacement_w[:rows]
     bounds = problem.lower_w.astype(np.float64), problem.upper_w.astype(np.float64)
-    more, less = balance_room_w(problem.balance, accepted_w(problem, result).astype(np.float64), *bounds)
+    more, less = problem.balance.room(accepted_w(problem, result).astype(np.float64), *bounds)
     more, less = more + problem.unpublished_more_w, less + problem.unpublished_less_w
     wanted, other = np.where(hashed > 0, more, less), np.where(hashed > 0, less, more)
-    linked = np.zeros(rows, dtype=np.bool_)
-    linked[problem.balance[:, sum(problem.region_sizes) :].nonzero()[0]] = True
     roomy = ((sign < 1) & (wanted > 2 * ROOM_W)) | ((sign == 0) & (other > 2 * ROOM_W))
-    unjust = np.flatnonzero(roomy & ~linked)
+    unjust = np.flatnonzero(roomy & ~problem.balance.linked)
     if unjust.size:
         name = problem.row_names[int(unjust[0])]
         raise CertificateError("price rule", name, "displaced otherwise than its hash says although there was room")
@@ -116,8 +114,7 @@ def _check_bounds(problem: DisplacedProblem, witness: IntArray) -> None:
 
 
 def _check_balance_rows(problem: DisplacedProblem, witness: IntArray, displacement_w: IntArray) -> None:
-    coefficients = problem.balance.astype(np.int64)
-    miss = coefficients @ witness + ((problem.base_w - displacement_w) << 10)
+    miss = problem.balance.exact_sums(witness) + ((problem.base_w - displacement_w) << 10)
     bad = np.flatnonzero(np.abs(miss) > WITNESS_TOLERANCE_FINE)
     if bad.size:
         name = problem.row_names[int(bad[0])]
@@ -128,31 +125,29 @@ def _check_balance_rows(problem: DisplacedProblem, witness: IntArray, displaceme
 
 def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray) -> None:
     """Flows of the witness within displaced limits; a shadow price only at the limit whose sign it bears."""
-    first = len(problem.base_w)
-    ceiling = problem.line_violation_micro_per_mwh << PRICE_BITS
-    tolerance = price_tolerance(shadow)
-    for gate in range(len(shadow)):
-        flow = multiply(problem.factors[gate], witness).total() >> 40
-        flow += int(problem.loading_fine[gate])
-        wider = abs(int(problem.displacement_w[first + gate]))
-        below = flow - ((int(problem.gate_min_w[gate]) - wider) << 10)
-        above = ((int(problem.gate_max_w[gate]) + wider) << 10) - flow
-        mu, name = int(shadow[gate]), problem.row_names[first + gate]
-        if abs(mu) > ceiling + tolerance:
-            raise CertificateError("price rule", f"flowgate {name}", "shadow price beyond the line violation price")
-        if abs(mu) < ceiling - tolerance and min(below, above) < -WITNESS_TOLERANCE_FINE:
-            raise CertificateError("price rule", f"flowgate {name}", "the witness exceeds the displaced limit")
-        if (mu > 0 and below > WITNESS_TOLERANCE_FINE) or (mu < 0 and above > WITNESS_TOLERANCE_FINE):
-            raise CertificateError("price rule", f"flowgate {name}", "a shadow price on a limit that does not bind")
+    wider = np.abs(problem.displacement_w[len(problem.base_w) :])
+    flow = row_dots(problem.factors, witness) + problem.loading_fine
+    below = flow - ((problem.gate_min_w - wider) << 10)
+    above = ((problem.gate_max_w + wider) << 10) - flow
+    ceiling, tolerance = problem.line_violation_micro_per_mwh << PRICE_BITS, price_tolerance(shadow)
+    size, misses = np.abs(shadow), np.minimum(below, above) < -WITNESS_TOLERANCE_FINE
+    slack = np.where(shadow > 0, below, above) > WITNESS_TOLERANCE_FINE
+    for wrong, said in (
+        (size > ceiling + tolerance, "shadow price beyond the line violation price"),
+        ((size < ceiling - tolerance) & misses, "the witness exceeds the displaced limit"),
+        ((shadow != 0) & slack, "a shadow price on a limit that does not bind"),
+    ):
+        if wrong.any():
+            name = problem.row_names[len(problem.base_w) + int(np.flatnonzero(wrong)[0])]
+            raise CertificateError("price rule", f"flowgate {name}", said)
 
 
 def _check_reduced_costs(problem: DisplacedProblem, witness: IntArray, energy: IntArray, shadow: IntArray) -> int:
     """The number of columns strictly inside their bounds; raises for a reduced cost of the wrong sign."""
-    value = problem.balance.T.astype(np.int64) @ energy
-    weighted = multiply(np.zeros_like(witness), witness)
-    for gate in np.flatnonzero(shadow):
-        weighted = weighted + multiply(problem.factors[gate], np.full_like(witness, shadow[gate]))
-    reduced = (problem.price_micro_per_mwh << PRICE_BITS) - value - weighted.rounded()
+    value = problem.balance.worth(energy)
+    priced = np.flatnonzero(shadow)
+    weighted = row_dots(problem.factors[priced].T, shadow[priced])
+    reduced = (problem.price_micro_per_mwh << PRICE_BITS) - value - weighted
     tolerance = price_tolerance(energy, shadow)
     low = witness <= (problem.lower_w << 10) + WITNESS_TOLERANCE_FINE
     high = witness >= (problem.upper_w << 10) - WITNESS_TOLERANCE_FINE

@@ -361,10 +361,11 @@ class RegionAgent:
             HUB,
             "the boundary state is incomplete or of another interval",
         )
-        expect(all(abs(angle) < ANGLE_LIMIT for angle in public.angle), HUB, "an angle is out of range")
-        expect(all(abs(price) < PRICE_LIMIT for price in public.price_difference), HUB, _PRICE_SAID)
+        angle, difference = integers(public.angle), integers(public.price_difference)
+        expect(largest(angle) < ANGLE_LIMIT, HUB, "an angle is out of range")
+        expect(largest(difference) < PRICE_LIMIT, HUB, _PRICE_SAID)
         energy = result.energy_price[self._public.impedance.component]
-        boundary = BoundaryValues(integers(public.angle), energy + integers(public.price_difference))
+        boundary = BoundaryValues(angle, energy + difference)
         expect(largest(boundary.price) < PRICE_LIMIT, HUB, _PRICE_SAID)
         angles = self._reduction.angles(
             result.injection_w + self._region.network.shift_injection_w,
