@@ -14,28 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.ledger.merkle import OpeningError, leaf_hash, revealed_salts, verify_opening
 from coordinator.market.certificate import CertificateError, dearest_micro_per_mwh, gap_micro_per_h, price_tolerance
-from coordinator.market.clearing import RoundingError, rounded_balanced
 from coordinator.market.component_balance import ComponentBalance
 from coordinator.market.coupling.price_rule import DisplacedProblem, check_price_rule
 from coordinator.market.coupling.public import TIE, WATCH_MARGIN, ActiveFlowgate, PublicNetwork, objection_margin
 from coordinator.market.coupling.published import FactorCache, Published
+from coordinator.market.coupling.rounding import rounded_with_links
 from coordinator.market.coupling.wire import (
     ProtocolError,
     bitmap,
     expect,
     expect_scope,
     from_fine,
-    from_runs,
     integers,
     only,
     parse,
     to_fine,
 )
 from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, multiply, to_fixed
-from coordinator.market.flowgate_program import ROOM_W, FlowgateProgram, Optimum, displacements_w, solve_flowgates
-from coordinator.market.linear_program import SolverError
+from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
 from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
@@ -89,8 +86,7 @@ class Hub:
         regions = self._public.interconnection.region_count
         expect(len(commitments) == regions, -1, f"{len(commitments)} commitments for {regions} regions")
         parsed = self._parsed(pb.OfferCommitment, commitments)
-        self._roots = [(message.offers_root, message.offers_size) for message in parsed]
-        self._published = [Published() for _ in parsed]
+        self._published = [Published(k, commit.offers_root, commit.offers_size) for k, commit in enumerate(parsed)]
         self._round = 0
         self._owing: set[int] = set()
         self._seed = hashlib.sha256(beacon + interval.SerializeToString(deterministic=True)).digest()
@@ -120,46 +116,12 @@ class Hub:
 
     def _take(self, region: int, message: pb.IntervalSubmission) -> None:
         """Check a submission against its commitment and keep it."""
-        count = len(message.bus)
-        components = self._public.component_count
-        owes = region in self._owing and count == 0
+        owes = region in self._owing and len(message.bus) == 0
         expect(not owes, region, "objected with misplaced steps and publishes none; publish them")
         expect(message.round == self._round, region, f"the submission is for round {message.round}, not {self._round}")
-        same = len(message.price_micro_per_mwh) == len(message.width_w) == count
-        named = len(message.component) == (count if components > 1 else 0)
-        expect(same and named, region, "the lists of published steps differ in length")
-        sums = (message.base_w, message.unpublished_more_w, message.unpublished_less_w)
-        covered = len(message.gate_loading_fine) == len(self.gates) and all(len(s) == components for s in sums)
-        expect(covered, region, "the submission does not cover the active flowgates and components")
-        expect(all(c < components for c in message.component), region, "a published step is in an unknown component")
-        self._check_opening(region, message)
+        self._published[region].take(message, len(self.gates), self._public.component_count)
         for block in message.factors:
             self._cache[region].store(region, block, len(self.gates))
-        kept = self._published[region]
-        kept.bus.append(integers(message.bus))
-        kept.price.append(integers(message.price_micro_per_mwh))
-        kept.width.append(integers(message.width_w))
-        component = integers(message.component) if message.component else np.zeros(count, dtype=np.int64)
-        kept.component.append(component)
-        kept.base_w = integers(message.base_w)
-        kept.loading_fine = integers(message.gate_loading_fine)
-        kept.unpublished_more_w = np.minimum(integers(message.unpublished_more_w), ROOM_W)
-        kept.unpublished_less_w = np.minimum(integers(message.unpublished_less_w), ROOM_W)
-
-    def _check_opening(self, region: int, message: pb.IntervalSubmission) -> None:
-        root, size = self._roots[region]
-        columns = (message.bus, message.price_micro_per_mwh, message.width_w)
-        contents = np.stack([integers(column, region) for column in columns], axis=1).astype(">i8").tobytes()
-        try:
-            leaves = from_runs(message.leaf, size, len(message.bus)).tolist()
-            salts = revealed_salts(leaves, size, list(message.salt_seed))
-            hashes = {leaf: leaf_hash(salts[leaf] + contents[24 * i : 24 * i + 24]) for i, leaf in enumerate(leaves)}
-            verify_opening(root, size, hashes, list(message.proof))
-        except (OpeningError, ValueError) as error:
-            raise ProtocolError(region, f"published steps do not open against the offers root: {error}") from error
-        again = self._published[region].leaves.intersection(leaves)
-        expect(not again, region, f"publishes {len(again)} steps a second time")
-        self._published[region].leaves.update(leaves)
 
     def _program(self) -> FlowgateProgram:
         """The public problem: published steps of all regions, then links."""
@@ -218,7 +180,9 @@ class Hub:
         steps = len(self._widths)
         imbalance = np.rint(optimum.imbalance_w).astype(np.int64)
         link_w = np.clip(np.rint(optimum.quantity_w[steps:]).astype(np.int64), self._lower[steps:], self._upper[steps:])
-        accepted = self._rounded(optimum.quantity_w[:steps], link_w, imbalance)
+        accepted, link_w = rounded_with_links(
+            self._public, optimum.quantity_w[:steps], self._widths, self._components, link_w, imbalance - self._base_w
+        )
         self._accepted_w = accepted
         witness = np.clip(to_fine(optimum.witness_w), self._lower << 10, self._upper << 10)
         shadow = to_fixed(optimum.shadow_price, PRICE_BITS)
@@ -240,35 +204,6 @@ class Hub:
             imbalance_w=imbalance.tolist(),
             balance_sign=optimum.balance_sign.tolist(),
         )
-
-    def _rounded(self, quantity_w: FloatArray, link_w: IntArray, imbalance_w: IntArray) -> IntArray:
-        """Steps in whole watts that balance; where they have no room a link takes the watts (`link_w` changes)."""
-        steps = len(quantity_w)
-        moved: set[int] = set()
-        for _ in range(self._public.component_count + 1):
-            target = imbalance_w - self._base_w
-            for end in self._public.link_ends:
-                target[end.component] -= end.sign * link_w[end.link]
-            try:
-                return rounded_balanced(quantity_w, self._lower[:steps], self._widths, self._components, target)
-            except RoundingError as error:
-                self._move_link(error, link_w, moved)
-        raise SolverError("published steps and links cannot be rounded to whole watts that balance; publish more steps")
-
-    def _move_link(self, error: RoundingError, link_w: IntArray, moved: set[int]) -> None:
-        """Let a link that ends in the component, and was not `moved` before, make up for what its steps cannot:
-        the one whose other end has most steps published."""
-        public = self._public.interconnection
-        supply = np.bincount(self._components, weights=self._widths, minlength=self._public.component_count)
-        other = {(end.link, -end.sign): end.component for end in self._public.link_ends}
-        ends = [end for end in self._public.link_ends if end.component == error.group and end.link not in moved]
-        for end in sorted(ends, key=lambda end: -supply[other[end.link, end.sign]]):
-            carried = int(link_w[end.link]) + end.sign * error.missing_w
-            if public.link_min_w[end.link] <= carried <= public.link_max_w[end.link]:
-                link_w[end.link] = carried
-                moved.add(end.link)
-                return
-        raise SolverError(f"{error}; publish more steps") from error
 
     def _acceptances(self, accepted: IntArray, witness: IntArray) -> list[pb.RegionAcceptance]:
         offsets = np.cumsum([0] + [len(buses) for buses in self._buses])
