@@ -346,13 +346,18 @@ def _milli(row: Row) -> str:
 
 
 def _speed(coupled: Sequence[Row]) -> list[Criterion]:
-    ratios = sorted(_number(row, "seconds") / _number(row, "flowgate_seconds") for row in coupled)
     criteria = []
-    if ratios:
-        met = sum(ratio <= FLOWGATE_RATIO_AIM for ratio in ratios)
-        detail = f"median {ratios[len(ratios) // 2]:.2f}, met in {met} of {len(ratios)} runs, worst {ratios[-1]:.2f}"
-        name = f"cold critical path within {FLOWGATE_RATIO_AIM} times central flowgates"
-        criteria.append(Criterion(name, ratios[len(ratios) // 2] <= FLOWGATE_RATIO_AIM, detail, aim=True))
+    large = [row for row in coupled if _number(row, "buses") >= _SMALL_BUSES]
+    small = [row for row in coupled if _number(row, "buses") < _SMALL_BUSES]
+    for rows, sizes in ((large, f"from {_SMALL_BUSES:,} buses"), (small, f"below {_SMALL_BUSES:,} buses")):
+        ratios = sorted(_number(row, "seconds") / _number(row, "flowgate_seconds") for row in rows)
+        if ratios:
+            met = sum(ratio <= FLOWGATE_RATIO_AIM for ratio in ratios)
+            detail = (
+                f"median {ratios[len(ratios) // 2]:.2f}, met in {met} of {len(ratios)} runs, worst {ratios[-1]:.2f}"
+            )
+            name = f"cold critical path within {FLOWGATE_RATIO_AIM} times central flowgates, {sizes}"
+            criteria.append(Criterion(name, ratios[len(ratios) // 2] <= FLOWGATE_RATIO_AIM, detail, aim=True))
     for row in coupled:
         if (row["case"], row["regions"]) == (WARM_CASE, WARM_REGIONS):
             warm_round = _number(row, "warm_seconds") / _number(row, "warm_rounds")
