@@ -20,6 +20,13 @@ ANGLE_BITS = 40
 FACTOR_BITS = 40
 PRICE_BITS = 20
 
+PRICE_LIMIT = 1 << 61
+"""Prices at or beyond this, in 2**-20 micro-units per MWh, cannot be computed with."""
+PRICE_BEYOND_RANGE = (
+    f"a price is beyond {PRICE_LIMIT // (1_000_000 << PRICE_BITS)} per MWh, what fixed point can hold; "
+    "where limits are violated in a row, lower the line violation price of the market rules"
+)
+
 _LIMB_BITS = 40
 _LIMB_MASK = (1 << _LIMB_BITS) - 1
 _HALF_BITS = 20
@@ -142,6 +149,17 @@ def to_fixed(values: FloatArray, bits: int) -> IntArray:
     if not np.all(np.abs(scaled) < float(1 << 62)):
         raise FixedPointRangeError(f"a value does not fit 62 bits at scale 2**-{bits}, or is not a number")
     return np.asarray(scaled, dtype=np.int64)
+
+
+def to_fixed_price(micro_per_mwh: FloatArray) -> IntArray:
+    """Prices in 2**-20 micro-units per MWh. Raises FixedPointRangeError where even their differences would not fit."""
+    try:
+        fixed = to_fixed(micro_per_mwh, PRICE_BITS)
+    except FixedPointRangeError:
+        raise FixedPointRangeError(PRICE_BEYOND_RANGE) from None
+    if _magnitude(fixed) >= PRICE_LIMIT:
+        raise FixedPointRangeError(PRICE_BEYOND_RANGE)
+    return fixed
 
 
 def from_fixed(values: IntArray, bits: int) -> FloatArray:

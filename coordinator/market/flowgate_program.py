@@ -126,7 +126,8 @@ def solve_flowgates(program: FlowgateProgram, seed: bytes, likely: BoolArray | N
     short = np.sign(-plain.imbalance_w) * (np.abs(plain.imbalance_w) > LAZY_TOLERANCE_W)
     sign = _balance_sign(program, plain.quantity_w, shift[:balances])
     displaced, sign = _displaced(program, model, shift, sign, short)
-    empty = program.balance.empty & (short == 0)
+    unpublished = (program.unpublished_more_w > 0) | (program.unpublished_less_w > 0)
+    empty = program.balance.empty & (short == 0) & ~unpublished
     return Optimum(
         quantity_w=plain.quantity_w,
         witness_w=displaced.quantity_w,

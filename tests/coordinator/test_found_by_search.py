@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.market.coupling.wire import ProtocolError
+from coordinator.market.fixed_point import FixedPointRangeError
 from coordinator.market.offers import MICRO, MarketRules
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from tests.coordinator.test_coupling_equals_central import check_against_central
@@ -54,6 +54,19 @@ FOUND = {
         fixed_injections=2,
         equal_prices=True,
     ),
+    "a component of which nothing is published": Recipe(
+        seed=1000263,
+        buses=2,
+        extra_lines=0,
+        negative_reactances=2,
+        islands=2,
+        regions=3,
+        cut="scattered",
+        generators=5,
+        generating_buses=3,
+        supply_over_demand=3.0,
+        fixed_injections=1,
+    ),
 }
 STACKED = Recipe(
     seed=2813912137,
@@ -87,7 +100,7 @@ def test_lines_violated_in_a_row_cost_what_they_cost(share: float) -> None:
 
 def test_a_price_beyond_fixed_point_is_refused_with_the_remedy() -> None:
     market = cook(STACKED)
-    with pytest.raises(ProtocolError, match="lower the line violation price"):
+    with pytest.raises(FixedPointRangeError, match="lower the line violation price"):
         couple(open_session(market), market)
 
 

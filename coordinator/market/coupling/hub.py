@@ -31,7 +31,16 @@ from coordinator.market.coupling.wire import (
     parse,
     to_fine,
 )
-from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, dot, from_fixed, multiply, to_fixed
+from coordinator.market.fixed_point import (
+    ANGLE_BITS,
+    FACTOR_BITS,
+    PRICE_BITS,
+    dot,
+    from_fixed,
+    multiply,
+    to_fixed,
+    to_fixed_price,
+)
 from coordinator.market.flowgate_program import FlowgateProgram, Optimum, displacements_w, solve_flowgates
 from coordinator.market.offers import MarketRules, Objective
 from protos.gridaccord.v1 import coupling_pb2 as pb
@@ -185,9 +194,9 @@ class Hub:
         )
         self._accepted_w = accepted
         witness = np.clip(to_fine(optimum.witness_w), self._lower << 10, self._upper << 10)
-        shadow = to_fixed(optimum.shadow_price, PRICE_BITS)
+        shadow = to_fixed_price(optimum.shadow_price)
         violation = np.rint(np.abs(optimum.violation_w)).astype(np.int64)
-        self._energy, self._shadow = to_fixed(optimum.energy_price, PRICE_BITS), shadow
+        self._energy, self._shadow = to_fixed_price(optimum.energy_price), shadow
         self._violation = violation
         priced, violated = np.flatnonzero(shadow), np.flatnonzero(violation)
         return pb.IntervalResult(
@@ -238,7 +247,7 @@ class Hub:
         injection = from_fine(np.concatenate(parts)) + public.shift_injection_w
         self._angle = to_fixed(public.impedance.matrix @ injection, ANGLE_BITS)
         rows = np.array([gate.row for gate in self.gates]).reshape(len(self.gates), len(injection))
-        self._difference = to_fixed(from_fixed(self._shadow, PRICE_BITS) @ rows, PRICE_BITS)
+        self._difference = to_fixed_price(from_fixed(self._shadow, PRICE_BITS) @ rows)
         message = pb.IntervalBoundary(
             interval=self._interval, angle=self._angle.tolist(), price_difference=self._difference.tolist()
         )

@@ -39,22 +39,26 @@ from coordinator.market.coupling.wire import (
     scattered,
     to_fine,
 )
-from coordinator.market.fixed_point import ANGLE_BITS, FACTOR_BITS, PRICE_BITS, from_fixed, to_fixed
+from coordinator.market.fixed_point import (
+    ANGLE_BITS,
+    FACTOR_BITS,
+    PRICE_BEYOND_RANGE,
+    PRICE_BITS,
+    PRICE_LIMIT,
+    from_fixed,
+    to_fixed,
+    to_fixed_price,
+)
 from coordinator.market.flowgate_program import ROOM_W
-from coordinator.market.offers import MICRO, MarketRules, StepKind, StepTable
+from coordinator.market.offers import MarketRules, StepKind, StepTable
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import BoolArray, FloatArray, IntArray
 from topology.dc import UNLIMITED_W
 from topology.kron import KronReduction
 from topology.regions import RegionGrid
 
-PRICE_LIMIT = 1 << 61
-_PRICE_SAID = (
-    f"announces a price beyond {PRICE_LIMIT // (MICRO << PRICE_BITS)} per MWh, what fixed point can hold; "
-    "where limits are violated in a row, lower the line violation price of the market rules"
-)
 ANGLE_LIMIT = 1 << 52
-"""Announced numbers at or beyond these cannot be computed with."""
+"""Announced angles at or beyond this cannot be computed with."""
 MISPLACED_TOLERANCE_MICRO = 0.5
 """An unpublished step this close to its LMP counts as on the right side: 5e-7 of the asset per MWh."""
 
@@ -339,7 +343,7 @@ class RegionAgent:
         expect(len(result.acceptances) == public.region_count, HUB, "the result does not cover every region")
         expect(len(result.link_w) == len(public.link_ids), HUB, "the result does not cover every link")
         extreme = max((abs(price) for price in (*result.energy_price, *result.shadow_price)), default=0)
-        expect(extreme < PRICE_LIMIT, HUB, _PRICE_SAID)
+        expect(extreme < PRICE_LIMIT, HUB, PRICE_BEYOND_RANGE)
         components = self._public.component_count
         covered = len(result.energy_price) == components and len(result.imbalance_w) == components
         expect(covered, HUB, "the result does not cover every component")
@@ -363,10 +367,10 @@ class RegionAgent:
         )
         angle, difference = integers(public.angle), integers(public.price_difference)
         expect(largest(angle) < ANGLE_LIMIT, HUB, "an angle is out of range")
-        expect(largest(difference) < PRICE_LIMIT, HUB, _PRICE_SAID)
+        expect(largest(difference) < PRICE_LIMIT, HUB, PRICE_BEYOND_RANGE)
         energy = result.energy_price[self._public.impedance.component]
         boundary = BoundaryValues(angle, energy + difference)
-        expect(largest(boundary.price) < PRICE_LIMIT, HUB, _PRICE_SAID)
+        expect(largest(boundary.price) < PRICE_LIMIT, HUB, PRICE_BEYOND_RANGE)
         angles = self._reduction.angles(
             result.injection_w + self._region.network.shift_injection_w,
             from_fixed(boundary.angle[self._block], ANGLE_BITS),
@@ -445,7 +449,7 @@ class RegionAgent:
         self, result: RoundResult, angles: FloatArray, price: FloatArray, boundary: BoundaryValues
     ) -> Clearing:
         """The region's part of the outcome; at the boundary the agreed integers, inside its own roundings."""
-        fixed_angle, fixed_price = to_fixed(angles, ANGLE_BITS), to_fixed(price, PRICE_BITS)
+        fixed_angle, fixed_price = to_fixed(angles, ANGLE_BITS), to_fixed_price(price)
         fixed_angle[self._region.boundary] = boundary.angle[self._block]
         fixed_price[self._region.boundary] = boundary.price[self._block]
         own = self._gate_line >= 0
