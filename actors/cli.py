@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from actors import display
+from actors.audit import audit_command
 from actors.cases import BY_AREA, interval_at, market_intervals, read_case, run_intervals, scenario_folders
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.results import IntervalResult
@@ -243,6 +244,9 @@ def _run_scenario(
     if not as_json:
         display.show_summary(case.grid.name, summary, settings.asset, study.warnings)
     return display.scenario_json(str(folder), case.grid.name, study.warnings, summary, documents)
+
+
+app.command("audit")(audit_command)
 
 
 def _progress(line: str, quiet: bool) -> None:

@@ -1,1 +1,8 @@
-"""The ledger: Merkle trees."""
+"""The ledger: what consensus has agreed on, carried out, kept and provable.
+
+From the bottom up: `merkle`, `history`, `state_tree` (hashes and proofs); `codec`, `messages`, `envelope`,
+`transaction`, `receipt`, `block`, `records` (bytes); `view`, `accounts`, `registry`, `invariants`, `state`,
+`handlers`, `genesis` (the state machine, pure); `readings` (meters, beside the chain); `database`, `store`,
+`reading_store`, `snapshot`, `keys`, `sign_guard` (the disk); `boundary`, `proofs`, `checkpoint`, `audit` (for
+others to check). See docs/ledger.md.
+"""

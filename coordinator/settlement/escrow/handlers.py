@@ -1,0 +1,184 @@
+"""The escrow protocol as modules of the ledger's state machine: one for the hub, one for a region.
+
+Hub transactions                                   Region transactions
+escrow_open      the bytes of an OPEN              escrow_event     proof of a hub event
+escrow_receipt   proof of a region's receipt       escrow_boundary  the hub's next boundary
+escrow_boundary  a region's next boundary
+escrow_fork      two finalizations of a region
+escrow_region    a validator's signal to register a region
+
+A region's genesis names the hub, so the hub's cannot name regions: chain ids are hashes of genesis documents. Regions
+are registered by a quorum of the hub's validators instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from coordinator.ledger.codec import INT64_MAX, Reader, Writer
+from coordinator.ledger.errors import GenesisError, Rejected
+from coordinator.ledger.registry import CURRENT, committee
+from coordinator.ledger.state import Module
+from coordinator.ledger.view import Context
+from coordinator.settlement.escrow.books import HubParameters, RegionEntry
+from coordinator.settlement.escrow.encoding import REGION_BYTES_MAX
+from coordinator.settlement.escrow.errors import EscrowRefused
+from coordinator.settlement.escrow.hub_record import accept_receipt, end_of_block, freeze, open_payment
+from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
+from coordinator.settlement.escrow.records import HubTransition
+from coordinator.settlement.escrow.region_record import Moment, on_hub_event
+from coordinator.settlement.escrow.types import HASH_SIZE, HUB
+
+_LIMITS_MAX = 64
+_VALIDATORS_MAX = 128
+
+
+def encode_region(
+    name: str, chain_id: bytes, epoch_length: int, keys: tuple[bytes, ...], limits: Mapping[str, int]
+) -> bytes:
+    """The content of `escrow_region`: a region, its genesis validators, and its limit per asset in micro-units."""
+    writer = Writer().text(name).raw(chain_id).uint64(epoch_length).uint32(len(keys))
+    for key in keys:
+        writer.raw(key)
+    writer.uint32(len(limits))
+    for asset in sorted(limits):
+        writer.text(asset).int64(limits[asset])
+    return writer.encoded
+
+
+def _on_hub(step: Callable[[HubLedger, bytes, int], HubTransition]) -> Callable[[Context, bytes], None]:
+    def handler(context: Context, content: bytes) -> None:
+        books = HubLedger(context)
+        try:
+            books.apply(step(books, content, context.block.height))
+        except EscrowRefused as error:
+            raise Rejected(f"escrow_{error.rule.lower()}", str(error)) from None
+
+    return handler
+
+
+def _receipt(books: HubLedger, content: bytes, height: int) -> HubTransition:
+    return accept_receipt(books, books.chains.event(content), height)
+
+
+def _fork(books: HubLedger, content: bytes, _height: int) -> HubTransition:
+    name_size = content[0] if content else 0
+    try:
+        name = content[1 : 1 + name_size].decode()
+    except UnicodeDecodeError:
+        raise Rejected("malformed", "the name of a region is UTF-8") from None
+    return freeze(books, books.chains.fork(content[1 + name_size :]), name)
+
+
+def _hub_boundary(context: Context, content: bytes) -> None:
+    HubLedger(context).chains.advance(content)
+
+
+def _register(context: Context, content: bytes) -> None:
+    """A signal for exactly these bytes; a quorum of validators of this epoch registers the region."""
+    current = committee(context.view, CURRENT)
+    if context.signer not in current.names:
+        raise Rejected("not_validator", f"{context.signer} is not a validator of this epoch")
+    subject = b"signal/" + hashlib.sha256(content).digest() + b"/"
+    context.records.put(subject + context.signer.encode(), b"\x01")
+    agreeing = sum(context.records.get(subject + name.encode()) is not None for name in current.names)
+    if agreeing < current.quorum:
+        return
+    for key, _ in tuple(context.records.items(subject)):
+        context.records.delete(key)
+    _registered(HubLedger(context), content)
+
+
+def _registered(books: HubLedger, content: bytes) -> None:
+    reader = Reader(content)
+    name, chain_id, epoch_length = reader.text(), reader.raw(HASH_SIZE), reader.uint64()
+    keys = tuple(reader.raw(32) for _ in range(min(reader.uint32(), _VALIDATORS_MAX)))
+    limits = {reader.text(): reader.int64() for _ in range(min(reader.uint32(), _LIMITS_MAX))}
+    reader.end()
+    if not 0 < len(name.encode()) <= REGION_BYTES_MAX or name == HUB or books.region(name) is not None:
+        raise Rejected("name_taken", f"region {name[:40]!r} is registered, reserved, or too long")
+    if any(amount < 0 for amount in limits.values()):
+        raise Rejected("bad_amount", f"a limit of {name} is negative")
+    books.chains.follow(chain_id, epoch_length, keys)
+    books.put_region(RegionEntry(name, chain_id, 0))
+    for asset, amount in limits.items():
+        books.put_limit(name, asset, amount)
+
+
+def _hub_end_of_block(context: Context) -> None:
+    books = HubLedger(context)
+    while (step := end_of_block(books, context.block.height)) is not None:
+        books.apply(step)
+
+
+def _hub_genesis(context: Context, section: Mapping[str, object]) -> None:
+    HubLedger(context).put_parameters(
+        HubParameters(*(_number(section, name) for name in ("window_min", "window_max", "netting_window")))
+    )
+
+
+def _region_event(context: Context, content: bytes) -> None:
+    books = RegionLedger(context)
+    moment = Moment(context.block.height, context.block.epoch)
+    try:
+        books.apply(on_hub_event(books, books.chains.event(content), moment))
+    except EscrowRefused as error:
+        raise Rejected(f"escrow_{error.rule.lower()}", str(error)) from None
+
+
+def _region_boundary(context: Context, content: bytes) -> None:
+    RegionLedger(context).chains.advance(content)
+
+
+def _region_genesis(context: Context, section: Mapping[str, object]) -> None:
+    books, hub = RegionLedger(context), _hash(section, "hub_chain_id")
+    validators = section.get("hub_validators")
+    if not isinstance(validators, list) or not all(isinstance(key, str) for key in validators):
+        raise GenesisError("escrow: hub_validators is not a list of keys in hexadecimal")
+    keys = tuple(_hash({"hub_validators": key}, "hub_validators") for key in validators)
+    region = section.get("region")
+    if not isinstance(region, str) or not 0 < len(region.encode()) <= REGION_BYTES_MAX or region == HUB:
+        raise GenesisError(f"escrow: region is a name of 1 to {REGION_BYTES_MAX} bytes, not {HUB!r}")
+    books.chains.follow(hub, _number(section, "hub_epoch_length"), keys)
+    books.put_name(region, hub)
+
+
+def _number(section: Mapping[str, object], name: str) -> int:
+    value = section.get(name)
+    if type(value) is not int or not 1 <= value <= INT64_MAX:
+        raise GenesisError(f"escrow: {name} is missing, or not a positive integer")
+    return value
+
+
+def _hash(section: Mapping[str, object], name: str) -> bytes:
+    value = section.get(name)
+    try:
+        data = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        data = b""
+    if len(data) != HASH_SIZE:
+        raise GenesisError(f"escrow: {name} is not {HASH_SIZE} bytes in hexadecimal")
+    return data
+
+
+ESCROW_HUB = Module(
+    name="escrow_hub",
+    handlers={
+        "escrow_open": _on_hub(open_payment),
+        "escrow_receipt": _on_hub(_receipt),
+        "escrow_fork": _on_hub(_fork),
+        "escrow_region": _register,
+        "escrow_boundary": _hub_boundary,
+    },
+    end_of_block=_hub_end_of_block,
+    genesis=_hub_genesis,
+)
+"""The hub's part of the protocol."""
+
+ESCROW_REGION = Module(
+    name="escrow_region",
+    handlers={"escrow_event": _region_event, "escrow_boundary": _region_boundary},
+    genesis=_region_genesis,
+)
+"""A region's part of the protocol."""

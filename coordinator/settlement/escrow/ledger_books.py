@@ -1,0 +1,330 @@
+"""The books of the escrow protocol as entries of a ledger's state.
+
+Hub                                       entry
+parameters                                HubParameters
+region/<name>                             chain id, active, frozen (its epoch is that of its light client)
+record/<sid>                              HubRecord, ids in order of height
+position, limit, account, claim /<name> 0x00 <asset>    int64 micro-units
+reserved/<nonce><region> 0x00 <asset>     int64 micro-units
+last, watermark                           ids
+
+Region                                    entry
+name                                      its own, and the hub's chain id
+record/<sid>                              RegionRecord
+mandate/<nonce><account> 0x00 <asset>     int64 micro-units
+watermark                                 id
+
+Balances and escrows of a region are the ledger's own (`coordinator.ledger.accounts`): a BURN leaves the chain as
+burned, a CREDIT comes as minted. Account names are owners' names in ASCII.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coordinator.ledger import accounts
+from coordinator.ledger.codec import Reader, Writer
+from coordinator.ledger.errors import Rejected
+from coordinator.ledger.records import Asset
+from coordinator.ledger.registry import participant_of
+from coordinator.ledger.view import Context, Records
+from coordinator.settlement.escrow.books import HubParameters, RegionEntry
+from coordinator.settlement.escrow.chains import ESCROW_EVENT, Chains
+from coordinator.settlement.escrow.encoding import SID_SIZE, encode_event, encode_sid, read_sid
+from coordinator.settlement.escrow.records import (
+    HubRecord,
+    HubTransition,
+    Movement,
+    MovementKind,
+    RegionRecord,
+    RegionState,
+    RegionTransition,
+)
+from coordinator.settlement.escrow.stored import (
+    decode_hub_record,
+    decode_region_record,
+    encode_hub_record,
+    encode_region_record,
+)
+from coordinator.settlement.escrow.types import HASH_SIZE, SettlementId
+
+_RECORD, _LAST, _WATERMARK, _PARAMETERS, _NAME = b"record/", b"last", b"watermark", b"parameters", b"name"
+
+
+def _money_key(kind: bytes, name: bytes, asset: str) -> bytes:
+    return kind + name + b"\0" + asset.encode()
+
+
+def _money(records: Records, key: bytes) -> int:
+    data = records.get(key)
+    return 0 if data is None else int.from_bytes(data, "big", signed=True)
+
+
+def _set_money(records: Records, key: bytes, amount: int) -> None:
+    if amount:
+        records.put(key, Writer().int64(amount).encoded)
+    else:
+        records.delete(key)
+
+
+def _sid(records: Records, key: bytes) -> SettlementId | None:
+    data = records.get(key)
+    return None if data is None else read_sid(Reader(data))
+
+
+def _sids(records: Records) -> tuple[SettlementId, ...]:
+    return tuple(read_sid(Reader(key[-SID_SIZE:])) for key, _ in records.items(_RECORD))
+
+
+def _emit(context: Context, payload: bytes) -> None:
+    context.emit(ESCROW_EVENT, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class HubLedger:
+    """The hub's books in its ledger. Implements `HubBooks`."""
+
+    context: Context
+
+    @property
+    def records(self) -> Records:
+        """Its entries."""
+        return self.context.records
+
+    @property
+    def chains(self) -> Chains:
+        """The light clients of the regions."""
+        return Chains(self.records, self.context.block.scheme)
+
+    @property
+    def chain_id(self) -> bytes:
+        """The hub's own."""
+        return self.context.block.chain_id
+
+    @property
+    def parameters(self) -> HubParameters:
+        """From genesis."""
+        data = self.records.get(_PARAMETERS)
+        assert data is not None, "genesis writes the escrow parameters"
+        reader = Reader(data)
+        return HubParameters(reader.uint64(), reader.uint64(), reader.uint64(), reader.uint32())
+
+    def put_parameters(self, parameters: HubParameters) -> None:
+        """At genesis."""
+        writer = Writer().uint64(parameters.window_min_blocks).uint64(parameters.window_max_blocks)
+        self.records.put(
+            _PARAMETERS, writer.uint64(parameters.netting_window_blocks).uint32(parameters.open_max).encoded
+        )
+
+    @property
+    def watermark(self) -> SettlementId | None:
+        """All settlements up to and with it are closed."""
+        return _sid(self.records, _WATERMARK)
+
+    @property
+    def last_sid(self) -> SettlementId | None:
+        """The latest that was opened."""
+        return _sid(self.records, _LAST)
+
+    def region(self, name: str) -> RegionEntry | None:
+        """A region of the registry."""
+        data = self.records.get(b"region/" + name.encode())
+        if data is None:
+            return None
+        reader = Reader(data)
+        chain_id, active, frozen = reader.raw(HASH_SIZE), reader.flag(), reader.flag()
+        return RegionEntry(name, chain_id, self.chains.epoch(chain_id), active, frozen)
+
+    def put_region(self, entry: RegionEntry) -> None:
+        """Its epoch is not written: the light client has it."""
+        encoded = Writer().raw(entry.chain_id).flag(entry.active).flag(entry.frozen).encoded
+        self.records.put(b"region/" + entry.name.encode(), encoded)
+
+    def record(self, sid: SettlementId) -> HubRecord | None:
+        """A settlement that is not closed."""
+        data = self.records.get(_RECORD + encode_sid(sid))
+        return None if data is None else decode_hub_record(sid, data)
+
+    def unclosed(self) -> tuple[SettlementId, ...]:
+        """Their ids, ascending."""
+        return _sids(self.records)
+
+    def position(self, region: str, asset: str) -> int:
+        """Net receipts by committed settlements."""
+        return _money(self.records, _money_key(b"position/", region.encode(), asset))
+
+    def limit(self, region: str, asset: str) -> int:
+        """How far the position may fall below zero."""
+        return _money(self.records, _money_key(b"limit/", region.encode(), asset))
+
+    def put_limit(self, region: str, asset: str, amount: int) -> None:
+        """What a region's collateral is good for."""
+        _set_money(self.records, _money_key(b"limit/", region.encode(), asset), amount)
+
+    def reserved(self, nonce: bytes, region: str, asset: str) -> int:
+        """Set aside for one coupling."""
+        return _money(self.records, _money_key(b"reserved/" + nonce, region.encode(), asset))
+
+    def coupling_exposure(self, region: str, asset: str) -> int:
+        """Set aside for all couplings."""
+        wanted = _money_key(b"", region.encode(), asset)
+        skip = len(b"reserved/") + HASH_SIZE
+        entries = self.records.items(b"reserved/")
+        return sum(int.from_bytes(value, "big", signed=True) for key, value in entries if key[skip:] == wanted)
+
+    def apply(self, transition: HubTransition) -> None:
+        """Write a transition and emit its events."""
+        for sid in transition.pruned:
+            self.records.delete(_RECORD + encode_sid(sid))
+        for record in transition.records:
+            self.records.put(_RECORD + encode_sid(record.sid), encode_hub_record(record))
+            self.records.put(_LAST, encode_sid(max(record.sid, self.last_sid or record.sid)))
+        for key, amount in _hub_changes(transition):
+            _set_money(self.records, key, _money(self.records, key) + amount)
+        for nonce in transition.released:
+            for key, _ in tuple(self.records.items(b"reserved/" + nonce)):
+                self.records.delete(key)
+        for item in transition.reserved:
+            key = _money_key(b"reserved/" + item.nonce, item.region.encode(), item.asset)
+            _set_money(self.records, key, item.amount)
+        for name in transition.frozen:
+            entry = self.region(name)
+            assert entry is not None, "only registered regions are frozen"
+            self.put_region(RegionEntry(name, entry.chain_id, entry.epoch, entry.active, frozen=True))
+        if transition.watermark is not None:
+            self.records.put(_WATERMARK, encode_sid(transition.watermark))
+        for event in transition.events:
+            _emit(self.context, encode_event(event))
+
+
+def _hub_changes(transition: HubTransition) -> Iterator[tuple[bytes, int]]:
+    for change in transition.positions:
+        yield _money_key(b"position/", change.name.encode(), change.asset), change.amount
+    for change in transition.accounts:
+        yield _money_key(b"account/", change.name.encode(), change.asset), change.amount
+    for claim in transition.claims:
+        yield _money_key(b"claim/", claim.region.encode(), claim.asset), claim.amount
+
+
+@dataclass(frozen=True, slots=True)
+class RegionLedger:
+    """A region's books in its ledger. Implements `RegionBooks`."""
+
+    context: Context
+
+    @property
+    def records(self) -> Records:
+        """Its entries."""
+        return self.context.records
+
+    @property
+    def chains(self) -> Chains:
+        """The light client of the hub."""
+        return Chains(self.records, self.context.block.scheme)
+
+    def put_name(self, region: str, hub_chain_id: bytes) -> None:
+        """At genesis."""
+        self.records.put(_NAME, Writer().raw(hub_chain_id).text(region).encoded)
+
+    @property
+    def region(self) -> str:
+        """Its name."""
+        return self._reader(HASH_SIZE).text()
+
+    @property
+    def hub_chain_id(self) -> bytes:
+        """The one hub whose decisions count here."""
+        return self._reader(0).raw(HASH_SIZE)
+
+    def _reader(self, skip: int) -> Reader:
+        data = self.records.get(_NAME)
+        assert data is not None, "genesis names the region and its hub"
+        return Reader(data[skip:])
+
+    @property
+    def watermark(self) -> SettlementId | None:
+        """The hub's, as far as it was proved here."""
+        return _sid(self.records, _WATERMARK)
+
+    def record(self, sid: SettlementId) -> RegionRecord | None:
+        """A settlement that is known and not pruned."""
+        data = self.records.get(_RECORD + encode_sid(sid))
+        return None if data is None else decode_region_record(sid, data)
+
+    def sids(self) -> tuple[SettlementId, ...]:
+        """Their ids, ascending."""
+        return _sids(self.records)
+
+    def accepts(self, account: bytes, asset: str) -> bool:
+        """Whether the asset is known here and the account is the name of an owner."""
+        return account.isascii() and b"\0" not in account and self.context.view.get(Asset.key(asset)) is not None
+
+    def free(self, account: bytes, asset: str) -> int:
+        """Outside of escrow."""
+        return accounts.balance(self.context.view, account.decode(), asset)
+
+    def credit_limit(self, account: bytes, asset: str) -> int:
+        """How far the free balance may fall below zero."""
+        return accounts.account(self.context.view, account.decode(), asset).credit_limit
+
+    def pending(self, account: bytes, asset: str) -> int:
+        """What refunds and commits could still add."""
+        found = [self.record(sid) for sid in self.sids()]
+        waiting = [record for record in found if record is not None and record.state is RegionState.YES]
+        legs = [leg for record in waiting for leg in record.legs if (leg.account, leg.asset) == (account, asset)]
+        return sum(abs(leg.amount) for leg in legs)
+
+    def mandate(self, nonce: bytes, account: bytes, asset: str) -> int | None:
+        """The leg this region computed itself."""
+        return _money(self.records, _money_key(b"mandate/" + nonce, account, asset)) or None
+
+    def put_mandate(self, nonce: bytes, account: bytes, asset: str, amount: int) -> None:
+        """The region computed a netting, and will agree to exactly this leg."""
+        _set_money(self.records, _money_key(b"mandate/" + nonce, account, asset), amount)
+
+    def authorises(self, account: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether this is the signature of the account's owner, a participant that is not frozen."""
+        owner = participant_of(self.context.view, account.decode())
+        if owner is None or owner.frozen:
+            return False
+        return self.context.block.scheme.verify(owner.public_key, message, signature)
+
+    def apply(self, transition: RegionTransition) -> None:
+        """Write a transition and emit its events."""
+        for item in transition.movements:
+            self._move(item)
+        for sid in transition.pruned:
+            self.records.delete(_RECORD + encode_sid(sid))
+        for record in transition.records:
+            self.records.put(_RECORD + encode_sid(record.sid), encode_region_record(record))
+        for nonce in transition.spent_mandates:
+            for key, _ in tuple(self.records.items(b"mandate/" + nonce)):
+                self.records.delete(key)
+        if transition.watermark is not None:
+            self.records.put(_WATERMARK, encode_sid(transition.watermark))
+        for event in transition.events:
+            _emit(self.context, encode_event(event))
+
+    def _move(self, item: Movement) -> None:
+        view, owner, escrow_id = self.context.view, item.account.decode(), escrow_key(item)
+        match item.kind:
+            case MovementKind.LOCK:
+                accounts.lock(view, escrow_id, item.asset, owner, item.amount)
+            case MovementKind.REFUND:
+                _check_amount(accounts.refund(view, escrow_id).amount, item)
+            case MovementKind.BURN:
+                _check_amount(accounts.burn_escrow(view, escrow_id).amount, item)
+            case MovementKind.CREDIT:
+                accounts.mint(view, item.asset, owner, item.amount)
+
+
+def escrow_key(item: Movement) -> bytes:
+    """The id of the ledger's escrow that holds a debit."""
+    return encode_sid(item.sid) + hashlib.sha256(_money_key(b"", item.account, item.asset)).digest()
+
+
+def _check_amount(held: int, item: Movement) -> None:
+    if held != item.amount:
+        raise Rejected("escrow_differs", f"{item.sid} holds {held} of {item.amount} {item.asset}")
