@@ -5,7 +5,7 @@ region and between regions. This text is the protocol's specification; each rule
 
 Identity
     A round is (chain_id, epoch, view); views count from 1 in each epoch, view 0 is the block that the epoch begins on.
-    n validators, f = (n - 1) // 3 may be faulty, q = n - f is a quorum. leader(view) = validators[(view + epoch) mod n].
+    n validators, f = (n - 1) // 3 may be faulty, q = n - f is a quorum; leader(view) = validators[(view + epoch) % n].
     A block is its header; it holds no view. Votes sign (kind, chain_id, epoch, view, parent_view, digest); the kind is
     in the signed domain. A notarization, nullification or finalization is a certificate of q matching votes.
 

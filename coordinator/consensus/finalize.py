@@ -14,6 +14,8 @@ from coordinator.consensus.state import State
 PAYLOADS_AHEAD = 16
 """Payloads asked for at once while catching up."""
 _RANGE_ATTEMPTS = 8
+_WALKED_BLOCKS = 8
+"""A gap of so many blocks is walked one after another; that is no faster than the chain grows."""
 _WAITING_BLOCKS = 2 * MAX_HEADERS
 
 
@@ -89,7 +91,7 @@ def adopt_final_proposal(state: State, digest: bytes) -> None:
 def is_range_needed(state: State, gap: int) -> bool:
     """Many blocks are fetched forwards, by range; one after another backwards only if nobody can serve a range."""
     request = state.requests.get(("range", tail(state).height + 1))
-    return gap > MAX_HEADERS and (request is None or request.attempts < _RANGE_ATTEMPTS)
+    return gap > _WALKED_BLOCKS and (request is None or request.attempts < _RANGE_ATTEMPTS)
 
 
 def deliver(state: State) -> None:
