@@ -18,10 +18,10 @@ from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.audit import AuditReport, audit
 from coordinator.ledger.errors import StoreError
 from coordinator.ledger.handlers import CORE
-from coordinator.ledger.state import Machine
+from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION
 
-MODULES = (CORE,)
-"""The parts of the state machine that ledgers of this software are made by."""
+MODULES = (CORE, ESCROW_HUB, ESCROW_REGION)
+"""The parts of the state machine that this software has; a genesis document says which make its chain."""
 LEDGER_FILE = "ledger.sqlite"
 _PROGRESS_AFTER_S = 2.0
 _CHAIN_ID_DIGITS = 64
@@ -39,11 +39,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 def audit_command(path: LedgerPath, chain_id: ChainId = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Verify a ledger: certificates, hashes, roots, invariants; names the first wrong table, height and field."""
     file = path / LEDGER_FILE if path.is_dir() else path
-    machine = Machine(MODULES, Ed25519Scheme())
     started = time.monotonic()
     progress = _ignore if quiet else _Progress(time.monotonic)
     try:
-        report = audit(file, machine, chain_id=_chain_id(chain_id), progress=progress)
+        report = audit(file, MODULES, Ed25519Scheme(), chain_id=_chain_id(chain_id), progress=progress)
     except StoreError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -215,7 +215,7 @@ def audited(path: Path, name: str) -> LedgerRow:
 
 def _audit(path: Path) -> None:
     started = time.perf_counter()
-    report = audit(path, Machine((CORE,), Ed25519Scheme()))
+    report = audit(path, (CORE,), Ed25519Scheme())
     seconds = time.perf_counter() - started
     if report.finding is not None:
         sys.exit(f"the audit finds {report.finding}")

@@ -11,7 +11,7 @@ One block, one batch of readings and the state are in memory at a time, whatever
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from coordinator.consensus.certificate import Certificate, decode_certificate, v
 from coordinator.consensus.epochs import boundary_height
 from coordinator.consensus.errors import CertificateRefused, DecodeError
 from coordinator.consensus.header import Header, decode_header, payload_digest
-from coordinator.consensus.signing import VoteKind
+from coordinator.consensus.signing import Scheme, VoteKind
 from coordinator.ledger.audit_readings import BatchAuditor, check_devices
 from coordinator.ledger.block import Block
 from coordinator.ledger.boundary import Boundary, decode_boundary
@@ -35,12 +35,12 @@ from coordinator.ledger.errors import (
     StoreCorrupt,
     StoreError,
 )
-from coordinator.ledger.genesis import Genesis, start
+from coordinator.ledger.genesis import Genesis, machine_of, start
 from coordinator.ledger.history import Frontier, peak_places
 from coordinator.ledger.invariants import check_books
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.snapshot import base_nodes, verify_base
-from coordinator.ledger.state import Applied, LedgerState, Machine
+from coordinator.ledger.state import Applied, LedgerState, Module
 from coordinator.ledger.state_tree import tree_of
 from coordinator.ledger.store import journal_faults, node_reader, read_genesis
 
@@ -94,18 +94,20 @@ class _Failure(Exception):
 
 def audit(
     path: Path,
-    machine: Machine,
+    modules: Sequence[Module],
+    scheme: Scheme,
     *,
     chain_id: bytes | None = None,
     progress: Callable[[AuditReport], None] = lambda report: None,
 ) -> AuditReport:
     """Verify a ledger file. Raises StoreError where there is none; everything else stands in the report.
 
+    `modules` are those that this software has; the genesis document says which of them make the chain.
     `chain_id` is what the auditor expects; without it, the file says which chain it claims to be.
     """
     if not path.is_file():
         raise StoreError(f"{path}: there is no ledger file; check the path")
-    auditor = _Auditor(path, machine, chain_id, progress)
+    auditor = _Auditor(path, modules, scheme, chain_id, progress)
     try:
         auditor.run()
     except _Failure as failure:
@@ -117,11 +119,17 @@ class _Auditor:
     """One audit: the state so far, and the report so far."""
 
     def __init__(
-        self, path: Path, machine: Machine, chain_id: bytes | None, progress: Callable[[AuditReport], None]
+        self,
+        path: Path,
+        modules: Sequence[Module],
+        scheme: Scheme,
+        chain_id: bytes | None,
+        progress: Callable[[AuditReport], None],
     ) -> None:
         self.report = AuditReport(str(path))
         self._path = path
-        self._machine = machine
+        self._modules = modules
+        self._scheme = scheme
         self._expected = chain_id
         self._progress = progress
         self._nodes = 0
@@ -165,6 +173,7 @@ class _Auditor:
     def _base(self, genesis: Genesis) -> LedgerState:
         """The state that the file begins with: genesis, or a snapshot that its boundaries lead to."""
         with _named("meta", 0, "genesis"):
+            self._machine = machine_of(genesis, self._modules, self._scheme)
             state = start(genesis, self._machine)
         first = next(self._rows("SELECT min(height) FROM blocks"))[0]
         if first is None:
@@ -189,9 +198,9 @@ class _Auditor:
             certificate = self._certificate(height)
             if certificate is None:
                 raise _Failure("certificates", height, "certificate", "missing; the snapshot is not finalized")
-            verify_base(genesis, earlier, header, certificate, self._machine.scheme)
+            verify_base(genesis, earlier, header, certificate, self._scheme)
             if header.height == boundary_height(header.epoch, genesis.epoch_length):
-                verify_base(genesis, boundaries[: header.epoch + 1], header, certificate, self._machine.scheme)
+                verify_base(genesis, boundaries[: header.epoch + 1], header, certificate, self._scheme)
         tree = tree_of(self._rows("SELECT key, value FROM base_state ORDER BY key"))
         if tree.root != header.state_root:
             raise _Failure("base_state", height, "value", "the entries are not those that the header commits to")
@@ -205,7 +214,7 @@ class _Auditor:
         return LedgerState(header, tree, before.append(header.digest))
 
     def _blocks(self, genesis: Genesis, state: LedgerState) -> LedgerState:
-        batches = BatchAuditor(self._connection, self._machine.scheme)
+        batches = BatchAuditor(self._connection, self._scheme)
         uncertified: int | None = None
         heights = self._rows("SELECT height FROM blocks WHERE height > ? ORDER BY height", state.header.height)
         for (height,) in heights:
@@ -267,7 +276,7 @@ class _Auditor:
         if certificate.kind is not VoteKind.FINALIZE or certificate.digest != header.digest:
             raise _Failure("certificates", height, "certificate", "it does not finalize the block of this height")
         with _named("certificates", height, "certificate"):
-            verify_certificate(certificate, before.epoch_configs()[0].validators, self._machine.scheme)
+            verify_certificate(certificate, before.epoch_configs()[0].validators, self._scheme)
         return certificate
 
     def _certificate(self, height: int) -> Certificate | None:

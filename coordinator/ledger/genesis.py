@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.header import Header, payload_digest
+from coordinator.consensus.signing import Scheme
 from coordinator.consensus.validators import ValidatorSet
 from coordinator.ledger import accounts, registry
 from coordinator.ledger.codec import INT64_MAX
@@ -38,7 +39,7 @@ from coordinator.ledger.records import (
     checked_asset,
     checked_name,
 )
-from coordinator.ledger.state import EPOCH_LENGTH, LedgerState, Machine
+from coordinator.ledger.state import EPOCH_LENGTH, LedgerState, Machine, Module
 from coordinator.ledger.state_tree import StateTree
 from coordinator.ledger.view import BlockContext, Context, Records, View
 
@@ -108,6 +109,12 @@ def decode_genesis(data: bytes) -> Genesis:
     if sorted(content) != sorted(_KEYS):
         raise DecodeError(f"genesis has the keys {', '.join(_KEYS)}, no fewer and no more")
     return Genesis(data, content)
+
+
+def machine_of(genesis: Genesis, known: Sequence[Module], scheme: Scheme) -> Machine:
+    """The state machine of this chain: of the modules known, those that begin without a section and those named."""
+    named = _section(genesis.content, "modules")
+    return Machine([module for module in known if module.genesis is None or module.name in named], scheme)
 
 
 def start(genesis: Genesis, machine: Machine) -> LedgerState:

@@ -83,7 +83,7 @@ def change(path: Path, *statements: str) -> None:
 
 
 def check(path: Path, chain: Chain) -> AuditReport:
-    return audit(path, chain.machine, chain_id=chain.chain_id)
+    return audit(path, chain.modules, chain.scheme, chain_id=chain.chain_id)
 
 
 def test_a_good_ledger_is_valid_and_counted(good: Chain, restored: Chain) -> None:
@@ -305,8 +305,8 @@ def test_a_flipped_byte_of_the_file_is_found_or_does_nothing(good: Chain, tmp_pa
 
 def test_another_chain_or_no_file_is_refused(good: Chain, tmp_path: Path) -> None:
     assert good.store is not None
-    finding = audit(good.store.path, good.machine, chain_id=bytes(32)).finding
+    finding = audit(good.store.path, good.modules, good.scheme, chain_id=bytes(32)).finding
     assert finding is not None
     assert (finding.table, finding.field) == ("meta", "genesis")
     with pytest.raises(StoreError, match="no ledger file"):
-        audit(tmp_path / "missing", good.machine)
+        audit(tmp_path / "missing", good.modules, good.scheme)

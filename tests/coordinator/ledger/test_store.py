@@ -197,7 +197,7 @@ def test_a_full_disk_keeps_nothing_by_halves_and_the_store_goes_on_when_there_is
     store._connection.execute("PRAGMA max_page_count = 100000")
     store.commit([chain.make(chain.pay("alice", "bob", 1))])
     assert reopened(chain).state.header.height == accepted + 1
-    assert audit(store.path, chain.machine).finding is None
+    assert audit(store.path, chain.modules, chain.scheme).finding is None
 
 
 def test_nothing_accepted_is_lost_when_the_process_is_killed_anywhere(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_nothing_accepted_is_lost_when_the_process_is_killed_anywhere(tmp_path: 
         # One commit may have become durable just before its acceptance could be told.
         assert height in (run["height"], run["height"] + 2), run
         assert records == height // 2, "journal and blocks of one step stand or fall together"
-        assert audit(Path(run["path"]), chain.machine).finding is None
+        assert audit(Path(run["path"]), chain.modules, chain.scheme).finding is None
 
 
 def test_a_torn_write_ahead_log_loses_only_commits_at_its_end(chain: Chain, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_torn_write_ahead_log_loses_only_commits_at_its_end(chain: Chain, tmp_
             with _opened_or_empty(copy) as again:
                 if again is not None:
                     assert again.state.header.height >= whole
-                    assert audit(copy, chain.machine).finding is None
+                    assert audit(copy, chain.modules, chain.scheme).finding is None
                 else:
                     assert whole == 0, "only the creation itself may be missing"
 
@@ -263,7 +263,7 @@ def test_a_snapshot_restores_the_state_and_goes_on(chain: Chain, tmp_path: Path)
     grow(chain, 4)
     store = reopened(chain)
     assert store.state.header == chain.state.header
-    report = audit(store.path, chain.machine, chain_id=chain.chain_id)
+    report = audit(store.path, chain.modules, chain.scheme, chain_id=chain.chain_id)
     assert (report.finding, report.base_height, report.blocks) == (None, 10, 8)
     proof = store.history.prove_inclusion(13, 18)
     block = store.block(13)
@@ -280,7 +280,7 @@ def test_a_snapshot_at_a_boundary_and_a_snapshot_of_a_restored_ledger(chain: Cha
         write_snapshot(stored(chain), tmp_path / f"snapshot{number}")
         snapshot = read_snapshot(tmp_path / f"snapshot{number}", chain.chain_id, Ed25519Scheme())
         chain.store = restore(snapshot, tmp_path / f"restored{number}.sqlite")
-        assert audit(stored(chain).path, chain.machine).finding is None
+        assert audit(stored(chain).path, chain.modules, chain.scheme).finding is None
 
 
 def test_every_byte_of_a_snapshot_counts(chain: Chain, tmp_path: Path) -> None:

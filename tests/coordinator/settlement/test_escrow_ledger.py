@@ -15,12 +15,12 @@ from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.accounts import balance
 from coordinator.ledger.boundary import Boundary
 from coordinator.ledger.errors import GenesisError
-from coordinator.ledger.genesis import decode_genesis, encode_genesis, start
+from coordinator.ledger.genesis import decode_genesis, encode_genesis, machine_of, start
 from coordinator.ledger.handlers import CORE
 from coordinator.ledger.history import prove_leaf
 from coordinator.ledger.invariants import check_books
 from coordinator.ledger.proofs import EventProof
-from coordinator.ledger.state import Machine, Module
+from coordinator.ledger.state import Module
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.view import BlockContext, Context, Records, View
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, encode_fork
@@ -152,9 +152,11 @@ class Ledgers:
         """Each chain's books, and that replaying its blocks gives its root (I11)."""
         for chain in (self.hub, *self.regions.values()):
             check_books(chain.state.tree)
-            state = start(chain.genesis, Machine(chain.modules, chain.scheme))
+            machine = machine_of(chain.genesis, (CORE, ESCROW_HUB, ESCROW_REGION), chain.scheme)
+            assert machine.modules == chain.modules
+            state = start(chain.genesis, machine)
             for finalized in chain.blocks:
-                state = Machine(chain.modules, chain.scheme).apply(state, finalized.block).state
+                state = machine.apply(state, finalized.block).state
             assert state.tree.root == chain.state.tree.root
 
     def balances(self) -> tuple[int, int]:
