@@ -142,7 +142,7 @@ class _Auditor:
                 genesis = self._genesis()
                 state = self._base(genesis)
                 state = self._blocks(genesis, state)
-                self._after(state)
+                self._after(genesis, state)
         self._progress(self.report)
 
     @contextmanager
@@ -194,13 +194,10 @@ class _Auditor:
         with _named("boundaries", height, "boundary"):
             rows = self._rows("SELECT boundary FROM boundaries ORDER BY epoch")
             boundaries = tuple(decode_boundary(row) for (row,) in rows)
-            earlier = tuple(boundary for boundary in boundaries if boundary.header.height < height)
             certificate = self._certificate(height)
             if certificate is None:
                 raise _Failure("certificates", height, "certificate", "missing; the snapshot is not finalized")
-            verify_base(genesis, earlier, header, certificate, self._scheme)
-            if header.height == boundary_height(header.epoch, genesis.epoch_length):
-                verify_base(genesis, boundaries[: header.epoch + 1], header, certificate, self._scheme)
+            verify_base(genesis, boundaries[: height // genesis.epoch_length], header, certificate, self._scheme)
         tree = tree_of(self._rows("SELECT key, value FROM base_state ORDER BY key"))
         if tree.root != header.state_root:
             raise _Failure("base_state", height, "value", "the entries are not those that the header commits to")
@@ -319,10 +316,10 @@ class _Auditor:
         if report.blocks % _PROGRESS_BLOCKS == 0 or read:
             self._progress(self.report)
 
-    def _after(self, state: LedgerState) -> None:
+    def _after(self, genesis: Genesis, state: LedgerState) -> None:
         """What belongs to the tip or to no block: state, totals of tables, journal, payloads, devices."""
         height = state.header.height
-        self._check_extent(height)
+        self._check_extent(height, genesis.epoch_length)
         self._compare_table("state", height, state.tree.items())
         with _named("state", height, "invariants"):
             check_books(state.tree)
@@ -342,7 +339,7 @@ class _Auditor:
         if next(expected, None) is not None:
             raise _Failure(table, height, "key", "an entry that follows from the blocks is missing")
 
-    def _check_extent(self, tip: int) -> None:
+    def _check_extent(self, tip: int, epoch_length: int) -> None:
         """No table holds anything of blocks that are not there; nothing is there twice under other numbers."""
         base = self.report.base_height
         extents = {"certificates": ("height", base or 1), "receipts": ("height", base + 1)}
@@ -356,7 +353,7 @@ class _Auditor:
         rows = self._rows("SELECT epoch, boundary FROM boundaries ORDER BY epoch")
         for number, (epoch, boundary) in enumerate(rows):
             header = decode_boundary(boundary).header
-            if epoch != number or header.epoch != number or header.height > tip:
+            if epoch != number or header.height != boundary_height(number, epoch_length) or header.height > tip:
                 raise _Failure("boundaries", header.height, "epoch", f"{epoch} where {number} is next")
 
     def _rows(self, query: str, *arguments: int) -> Iterator[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.consensus.certificate import Certificate, decode_certificate
-from coordinator.consensus.errors import CertificateRefused, DecodeError
+from coordinator.consensus.errors import CertificateRefused, ConflictingFinalizations, DecodeError
 from coordinator.consensus.header import Header, decode_header, payload_digest
 from coordinator.consensus.signing import Scheme
 from coordinator.ledger.boundary import Boundary, checked_boundary, follow
@@ -121,11 +121,18 @@ def restore(snapshot: Snapshot, path: Path) -> Store:
 def verify_base(
     genesis: Genesis, boundaries: tuple[Boundary, ...], header: Header, certificate: Certificate, scheme: Scheme
 ) -> None:
-    """Raise ProofRefused unless a walk from genesis over these boundaries finds the header finalized."""
-    client = follow(genesis, (boundary for boundary in boundaries if boundary.header.height < header.height), scheme)
+    """Raise ProofRefused unless a walk from genesis over these boundaries finds the header finalized.
+
+    They are those of all epochs that have ended by the header, no fewer and no more: each is verified, as they are
+    stored and handed on to light clients.
+    """
+    ended = header.height // genesis.epoch_length
+    if len(boundaries) != ended:
+        raise ProofRefused(f"{len(boundaries)} boundaries; {ended} epochs have ended by height {header.height}")
+    client = follow(genesis, boundaries, scheme)
     try:
         client.verify(header, certificate)
-    except CertificateRefused as error:
+    except (CertificateRefused, ConflictingFinalizations) as error:
         raise ProofRefused(f"certificate of height {header.height}: {error}") from None
 
 

@@ -86,6 +86,20 @@ def check(path: Path, chain: Chain) -> AuditReport:
     return audit(path, chain.modules, chain.scheme, chain_id=chain.chain_id)
 
 
+def test_a_boundary_of_an_epoch_that_has_not_ended_is_found(tmp_path: Path) -> None:
+    chain = Chain(path=tmp_path / "ledger.sqlite", epoch_length=4, real=False)
+    assert chain.store is not None
+    for _ in range(6):
+        chain.add()
+    (honest,) = chain.store.boundaries()
+    invented = replace(honest, header=replace(honest.header, epoch=1, height=5))
+    chain.store.close()
+    change(chain.store.path, f"INSERT INTO boundaries VALUES (1, x'{invented.encode().hex()}')")
+    finding = check(chain.store.path, chain).finding
+    assert finding is not None
+    assert finding.table == "boundaries"
+
+
 def test_a_good_ledger_is_valid_and_counted(good: Chain, restored: Chain) -> None:
     assert good.store is not None
     report = check(good.store.path, good)

@@ -17,6 +17,7 @@ from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.header import payload_digest
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.audit import audit
+from coordinator.ledger.boundary import Boundary
 from coordinator.ledger.errors import ProofRefused, StoreCorrupt, StoreError, StoreFull
 from coordinator.ledger.genesis import start
 from coordinator.ledger.history import verify_inclusion
@@ -301,6 +302,23 @@ def test_every_byte_of_a_snapshot_counts(chain: Chain, tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(ProofRefused, match="chain"):
         read_snapshot(path, bytes(32), Ed25519Scheme())
+
+
+@pytest.mark.parametrize("height", [4, 6])
+def test_a_snapshot_has_the_boundaries_of_the_epochs_that_ended_and_no_other(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int
+) -> None:
+    """One of a later epoch, which nobody signed, would be handed to light clients and stop the node at its height."""
+    grow(chain, height // 2)
+    honest = stored(chain).boundaries()
+    header = replace(honest[0].header, epoch=1, height=8)
+    invented = Boundary(header, replace(honest[0].certificate, epoch=1, digest=header.digest), (bytes(32),))
+    path = tmp_path / "snapshot"
+    for wrong in ((*honest, invented), (*honest, honest[0]), (), (invented,)):
+        monkeypatch.setattr(Store, "boundaries", lambda store, wrong=wrong: wrong)
+        write_snapshot(stored(chain), path)
+        with pytest.raises(ProofRefused, match="boundar"):
+            read_snapshot(path, chain.chain_id, Ed25519Scheme())
 
 
 def test_a_reading_is_never_stored_twice(chain: Chain) -> None:
