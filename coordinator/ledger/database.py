@@ -37,7 +37,10 @@ TABLES = {
 """Columns by table; all are STRICT, so that a value of another type is corruption and not a surprise."""
 
 _WITH_ROWID = ("blocks", "certificates", "boundaries", "journal", "pending_payloads", "receipts")
-_INDICES = {"readings_by_batch": "CREATE INDEX readings_by_batch ON readings (height, place, leaf)"}
+_INDICES = {
+    "blocks_by_payload": "CREATE INDEX blocks_by_payload ON blocks (payload_digest)",
+    "readings_by_batch": "CREATE INDEX readings_by_batch ON readings (height, place, leaf)",
+}
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CACHE_KIB = 16_384
 
@@ -78,10 +81,11 @@ def open_database(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    missing = [name for name in TABLES if name not in tables]
-    if missing:
-        raise StoreCorrupt(f"{path}: table {missing[0]} is missing; this is no ledger, or a damaged one")
+    found = dict(connection.execute("SELECT name, type FROM sqlite_schema"))
+    for kind, names in (("table", TABLES), ("index", _INDICES)):
+        missing = [name for name in names if found.get(name) != kind]
+        if missing:
+            raise StoreCorrupt(f"{path}: {kind} {missing[0]} is missing; this is no ledger, or a damaged one")
     row = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     if row is None or row[0] != FORMAT:
         raise StoreCorrupt(f"{path}: table meta, format: not {FORMAT.decode()}")

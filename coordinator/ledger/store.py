@@ -35,6 +35,7 @@ from coordinator.ledger.state_tree import tree_of
 
 _CHECKSUM_DOMAIN = b"gridaccord/journal/v1"
 _CHECKSUM_SIZE = 16
+_HEADERS_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +229,22 @@ class Store:
     def payload(self, digest: bytes) -> bytes | None:
         """A payload by its digest, of a finalized block or of one that is not final."""
         pending = self._one("SELECT payload FROM pending_payloads WHERE digest = ?", digest)
-        return pending or self._one("SELECT payload FROM blocks WHERE payload_digest = ?", digest)
+        if pending is not None:
+            return pending
+        return self._one("SELECT payload FROM blocks WHERE payload_digest = ? LIMIT 1", digest)
 
     def block(self, height: int) -> Block | None:
         """A finalized block; height 0 is genesis, whose payload is empty."""
         with translated(self.path):
             row = self._connection.execute("SELECT header, payload FROM blocks WHERE height = ?", (height,)).fetchone()
         return None if row is None else Block(decode_header(row[0]), row[1])
+
+    def headers(self, first: int, count: int) -> tuple[Header, ...]:
+        """Finalized headers from this height on, at most so many and never more than 1,024; no payload is read."""
+        query = "SELECT header FROM blocks WHERE height >= ? ORDER BY height LIMIT ?"
+        with translated(self.path):
+            rows = self._connection.execute(query, (first, max(0, min(count, _HEADERS_MAX))))
+            return tuple(decode_header(row) for (row,) in rows)
 
     def header_of(self, digest: bytes) -> Header | None:
         """A finalized header by its digest."""

@@ -137,6 +137,7 @@ def test_a_torn_last_journal_record_is_dropped_and_said(chain: Chain) -> None:
         "DELETE FROM meta WHERE name = 'genesis'",
         "UPDATE meta SET value = 'x' WHERE name = 'format'",
         "DROP TABLE receipts",
+        "DROP INDEX blocks_by_payload",
     ],
 )
 def test_damage_elsewhere_is_refused_with_a_name(chain: Chain, damage: str) -> None:
@@ -144,7 +145,7 @@ def test_damage_elsewhere_is_refused_with_a_name(chain: Chain, damage: str) -> N
     path = stored(chain).path
     stored(chain).close()
     sql(path, damage.replace("'x'", "x'00'"))
-    with pytest.raises(StoreCorrupt, match="table "):
+    with pytest.raises(StoreCorrupt, match=r"table |index "):
         Store.open(path)
 
 
@@ -171,6 +172,34 @@ def test_payloads_of_blocks_that_are_not_final_are_kept_apart(chain: Chain) -> N
     store.drop_payloads([payload_digest(b"other")])
     assert store.payload(payload_digest(b"other")) is None
     assert store._connection.execute("SELECT count(*) FROM pending_payloads").fetchone() == (0,)
+
+
+def test_an_empty_payload_is_there_though_it_is_empty(chain: Chain, tmp_path: Path) -> None:
+    chain.add(chain.pay("alice", "bob", 5))
+    write_snapshot(stored(chain), tmp_path / "snapshot")
+    snapshot = read_snapshot(tmp_path / "snapshot", chain.chain_id, chain.scheme)
+    with restore(snapshot, tmp_path / "restored.sqlite") as store:
+        assert store.payload(payload_digest(b"")) is None, "no block of this ledger is empty"
+        store.put_payload(payload_digest(b""), b"")
+        assert store.payload(payload_digest(b"")) == b""
+
+
+def test_what_peers_ask_for_is_found_without_a_scan_and_headers_without_payloads(chain: Chain) -> None:
+    """Anyone may ask for a payload or a range; the answer is made where blocks are committed."""
+    grow(chain, 3)
+    store = stored(chain)
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    assert store.payload(bytes(32)) is None
+    assert [header.height for header in store.headers(2, 3)] == [2, 3, 4]
+    assert [header.height for header in store.headers(5, 2**62)] == [5, 6]
+    assert (store.headers(7, 5), store.headers(1, 0), store.headers(1, -1)) == ((), (), ())
+    store._connection.set_trace_callback(None)
+    assert len(statements) == 7
+    for statement in statements:
+        plan = store._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        assert all(row[-1].startswith("SEARCH") for row in plan), (statement, plan)
+    assert all("payload" not in statement for statement in statements[2:])
 
 
 def test_hosts_that_break_their_side_are_stopped(chain: Chain) -> None:
