@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.signing import Scheme, Signer
+from coordinator.ledger.codec import Writer
 from coordinator.ledger.messages import parse
 from protos.gridaccord.v1 import ledger_pb2 as pb
 
@@ -81,13 +82,37 @@ def checked_envelope(message: pb.Envelope, signed_type: SignedType) -> Envelope:
     return Envelope(message.type, message.payload, message.signature)
 
 
-def prove_possession(signer: Signer, chain_id: bytes, holder: str) -> bytes:
-    """The signature by which a new key agrees to be this participant's or device's."""
-    return seal(signer, chain_id, SignedType.KEY_POSSESSION, holder.encode()).signature
+class Holder(IntEnum):
+    """What a key is to be the key of. A number is never used again for another meaning."""
+
+    PARTICIPANT = 1
+    DEVICE = 2
 
 
-def possesses(public_key: bytes, chain_id: bytes, holder: str, signature: bytes, scheme: Scheme) -> bool:
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """What a new key agrees to: whose it is, in whose transaction, and for whose account a device works.
+
+    All of it is signed, so that nobody who sees the signature on its way can register the key for himself.
+    """
+
+    kind: Holder
+    name: str
+    registrar: str
+    account: str = ""
+
+    def encode(self) -> bytes:
+        """The bytes that the new key signs."""
+        return bytes([self.kind]) + Writer().text(self.name).text(self.registrar).text(self.account).encoded
+
+
+def prove_possession(signer: Signer, chain_id: bytes, claim: KeyClaim) -> bytes:
+    """The signature by which a new key agrees to a claim."""
+    return seal(signer, chain_id, SignedType.KEY_POSSESSION, claim.encode()).signature
+
+
+def possesses(public_key: bytes, chain_id: bytes, claim: KeyClaim, signature: bytes, scheme: Scheme) -> bool:
     """Whether a possession signature is right."""
     if len(signature) != SIGNATURE_SIZE:
         return False
-    return Envelope(SignedType.KEY_POSSESSION, holder.encode(), signature).is_signed_by(public_key, chain_id, scheme)
+    return Envelope(SignedType.KEY_POSSESSION, claim.encode(), signature).is_signed_by(public_key, chain_id, scheme)

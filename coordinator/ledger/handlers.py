@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 from coordinator.ledger import accounts, registry
 from coordinator.ledger.codec import Writer
-from coordinator.ledger.envelope import PAYLOAD_MAX
+from coordinator.ledger.envelope import PAYLOAD_MAX, Holder, KeyClaim
 from coordinator.ledger.errors import Rejected
 from coordinator.ledger.messages import parse
 from coordinator.ledger.state import Module
@@ -58,7 +58,8 @@ def _register_participant(context: Context, content: bytes) -> None:
     message = _content(pb.NewParticipant, content)
     if context.signer not in registry.committee(context.view, registry.CURRENT).names:
         raise Rejected("not_validator", f"{context.signer} is not a validator of this epoch")
-    _check_possession(context, message.public_key, message.participant, message.possession)
+    claim = KeyClaim(Holder.PARTICIPANT, message.participant, context.signer)
+    _check_possession(context, message.public_key, claim, message.possession)
     registry.add_participant(context.view, message.participant, message.public_key)
 
 
@@ -66,7 +67,8 @@ def _register_device(context: Context, content: bytes) -> None:
     message = _content(pb.NewDevice, content)
     account = message.account or context.signer
     _check_owner(context, account)
-    _check_possession(context, message.public_key, message.device, message.possession)
+    claim = KeyClaim(Holder.DEVICE, message.device, context.signer, account)
+    _check_possession(context, message.public_key, claim, message.possession)
     registry.add_device(context.view, message.device, context.signer, account, message.public_key)
 
 
@@ -74,7 +76,8 @@ def _rotate_key(context: Context, content: bytes) -> None:
     message = _content(pb.NewKey, content)
     if message.device:
         raise Rejected("malformed", "rotate_key is about the signer's own key; use rotate_device_key")
-    _check_possession(context, message.public_key, context.signer, message.possession)
+    claim = KeyClaim(Holder.PARTICIPANT, context.signer, context.signer)
+    _check_possession(context, message.public_key, claim, message.possession)
     registry.rotate_key(context.view, context.signer, message.public_key)
 
 
@@ -83,7 +86,8 @@ def _rotate_device_key(context: Context, content: bytes) -> None:
     device = registry.device_of(context.view, message.device)
     if device is None or device.owner != context.signer:
         raise Rejected("not_owner", f"{context.signer} did not register device {message.device[:60]!r}")
-    _check_possession(context, message.public_key, message.device, message.possession)
+    claim = KeyClaim(Holder.DEVICE, message.device, context.signer, device.account)
+    _check_possession(context, message.public_key, claim, message.possession)
     registry.rotate_device_key(context.view, message.device, message.public_key)
 
 
@@ -121,8 +125,8 @@ def _check_issuer(context: Context, asset: str) -> None:
         raise Rejected("not_issuer", f"{context.signer} does not issue {asset}")
 
 
-def _check_possession(context: Context, public_key: bytes, holder: str, possession: bytes) -> None:
-    registry.check_possession(public_key, context.block.chain_id, holder, possession, context.block.scheme)
+def _check_possession(context: Context, public_key: bytes, claim: KeyClaim, possession: bytes) -> None:
+    registry.check_possession(public_key, context.block.chain_id, claim, possession, context.block.scheme)
 
 
 CORE = Module(

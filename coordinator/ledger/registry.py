@@ -11,7 +11,7 @@ from coordinator.consensus.signing import Scheme
 from coordinator.consensus.validators import MAX_VALIDATORS, ValidatorSet
 from coordinator.ledger.accounts import ROUNDING_OWNER
 from coordinator.ledger.codec import INT64_MAX
-from coordinator.ledger.envelope import possesses
+from coordinator.ledger.envelope import KeyClaim, possesses
 from coordinator.ledger.errors import Rejected
 from coordinator.ledger.records import (
     KEY_SIZE,
@@ -111,10 +111,11 @@ def rotate_device_key(view: View, name: str, public_key: bytes) -> None:
     view.put(Device.key(name), Device(device.owner, device.account, public_key).encode())
 
 
-def check_possession(public_key: bytes, chain_id: bytes, holder: str, signature: bytes, scheme: Scheme) -> None:
-    """Raise Rejected unless the new key itself agrees to be this holder's."""
-    if len(public_key) != KEY_SIZE or not possesses(public_key, chain_id, holder, signature, scheme):
-        raise Rejected("no_possession", f"the new key of {holder} has not signed for it")
+def check_possession(public_key: bytes, chain_id: bytes, claim: KeyClaim, signature: bytes, scheme: Scheme) -> None:
+    """Raise Rejected unless the new key itself agrees to be this holder's, registered by this participant."""
+    checked_name(claim.name)
+    if len(public_key) != KEY_SIZE or not possesses(public_key, chain_id, claim, signature, scheme):
+        raise Rejected("no_possession", f"the new key of {claim.name} has not signed for it and {claim.registrar}")
 
 
 def set_frozen(view: View, name: str, frozen: bool) -> None:

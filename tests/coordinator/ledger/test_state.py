@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from coordinator.consensus.header import payload_digest
 from coordinator.ledger import accounts, registry
 from coordinator.ledger.block import Block, encode_payload
-from coordinator.ledger.envelope import prove_possession
+from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.errors import BlockRefused, BooksBroken, Rejected, TransactionRefused
 from coordinator.ledger.handlers import CORE
 from coordinator.ledger.invariants import check_books, check_changes
@@ -158,7 +158,10 @@ def test_every_field_of_a_header_is_checked_and_named(field: str) -> None:
 def test_keys_rotate_and_the_old_one_is_dead_for_ever() -> None:
     chain = Chain()
     content = pb.NewKey(
-        public_key=chain.key("alice2"), possession=prove_possession(chain.signer("alice2"), chain.chain_id, "alice")
+        public_key=chain.key("alice2"),
+        possession=prove_possession(
+            chain.signer("alice2"), chain.chain_id, KeyClaim(Holder.PARTICIPANT, "alice", "alice")
+        ),
     ).SerializeToString()
     assert codes(chain.add(chain.transaction("alice", "rotate_key", content))) == [""]
     with pytest.raises(TransactionRefused, match="signature"):
@@ -166,7 +169,8 @@ def test_keys_rotate_and_the_old_one_is_dead_for_ever() -> None:
     pay = pb.Transfer(to="bob", asset="EUR", amount=1).SerializeToString()
     assert codes(chain.add(chain.transaction("alice", "transfer", pay, key="alice2"))) == [""]
     back = pb.NewKey(
-        public_key=chain.key("alice"), possession=prove_possession(chain.signer("alice"), chain.chain_id, "bob")
+        public_key=chain.key("alice"),
+        possession=prove_possession(chain.signer("alice"), chain.chain_id, KeyClaim(Holder.PARTICIPANT, "bob", "bob")),
     ).SerializeToString()
     assert codes(chain.add(chain.transaction("bob", "rotate_key", back))) == ["key_taken"]
 
@@ -176,14 +180,17 @@ def test_participants_and_devices_are_registered() -> None:
     new = pb.NewParticipant(
         participant="dora",
         public_key=chain.key("dora"),
-        possession=prove_possession(chain.signer("dora"), chain.chain_id, "dora"),
+        possession=prove_possession(chain.signer("dora"), chain.chain_id, KeyClaim(Holder.PARTICIPANT, "dora", "v1")),
     ).SerializeToString()
     assert codes(chain.add(chain.transaction("alice", "register_participant", new))) == ["not_validator"]
+    assert codes(chain.add(chain.transaction("v2", "register_participant", new))) == ["no_possession"]
     assert codes(chain.add(chain.transaction("v1", "register_participant", new))) == [""]
     device = pb.NewDevice(
         device="pv-d",
         public_key=chain.key("pv"),
-        possession=prove_possession(chain.signer("pv"), chain.chain_id, "pv-d"),
+        possession=prove_possession(
+            chain.signer("pv"), chain.chain_id, KeyClaim(Holder.DEVICE, "pv-d", "dora", "dora")
+        ),
     ).SerializeToString()
     assert codes(chain.add(chain.transaction("dora", "register_device", device))) == [""]
     found = registry.device_of(chain.state.view, "pv-d")
@@ -227,7 +234,8 @@ def test_a_minority_of_validators_changes_nothing_and_a_changed_mind_counts_once
 def test_a_validator_s_rotated_key_votes_two_epochs_later() -> None:
     chain = Chain(epoch_length=3)
     content = pb.NewKey(
-        public_key=chain.key("v0b"), possession=prove_possession(chain.signer("v0b"), chain.chain_id, "v0")
+        public_key=chain.key("v0b"),
+        possession=prove_possession(chain.signer("v0b"), chain.chain_id, KeyClaim(Holder.PARTICIPANT, "v0", "v0")),
     ).SerializeToString()
     chain.add(chain.transaction("v0", "rotate_key", content))
     keys = []
