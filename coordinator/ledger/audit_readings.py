@@ -9,7 +9,15 @@ from coordinator.ledger.block import Block
 from coordinator.ledger.block_readings import committed_batches, device_keys
 from coordinator.ledger.errors import ReadingsRefused
 from coordinator.ledger.reading_store import StoredReadings
-from coordinator.ledger.readings import MeterBatch, Reading, check_order, check_reading, check_signature, reading_rules
+from coordinator.ledger.readings import (
+    MeterBatch,
+    Reading,
+    check_order,
+    check_reading,
+    check_signature,
+    check_times,
+    reading_rules,
+)
 from coordinator.ledger.state import Applied, LedgerState
 
 
@@ -35,16 +43,17 @@ class BatchAuditor:
                 continue
             if batch.commitment != commitment:
                 raise ReadingsRefused(f"the batch of transaction {place} does not lead to the root on the chain")
-            self._check_signatures(batch, before)
+            self._check_columns(batch, before, block.header.time_ms // 1000)
             verified += batch.size
             self._batches += 1
             self._columns += len(batch.columns)
         self._readings += verified
         return verified, pruned
 
-    def _check_signatures(self, batch: MeterBatch, before: LedgerState) -> None:
-        key_of = device_keys(before)
+    def _check_columns(self, batch: MeterBatch, before: LedgerState, now_s: int) -> None:
+        key_of, rules = device_keys(before), reading_rules(before.view)
         for signed in batch.columns:
+            check_times(signed.column, rules, now_s)
             check_signature(signed, key_of(signed.column.device), before.header.chain_id, self._scheme)
 
     def finish(self, state: LedgerState) -> None:

@@ -229,8 +229,8 @@ def check_signature(signed: SignedColumn, public_key: bytes | None, chain_id: by
         raise ReadingsRefused(f"{signed.column.device}: the signature is not the device's for this chain")
 
 
-def check_column(column: Column, index: ReadingIndex, rules: ReadingRules, now_s: int) -> None:
-    """Raise ReadingsRefused where a column breaks a rule. `now_s` is the header's time."""
+def check_times(column: Column, rules: ReadingRules, now_s: int) -> None:
+    """Raise ReadingsRefused where a column cannot stand in a block of this time, whatever else is known."""
     where = f"{column.device}, interval at {column.start_s} s"
     if not 0 < column.duration_s <= _DURATION_MAX_S or column.start_s % column.duration_s:
         raise ReadingsRefused(f"{where}: intervals of {column.duration_s} s that do not start at a multiple of it")
@@ -238,6 +238,12 @@ def check_column(column: Column, index: ReadingIndex, rules: ReadingRules, now_s
         raise ReadingsRefused(f"{where}: later than the {rules.late_limit_s} s that readings may be late")
     if column.end_s > now_s + rules.early_limit_s:
         raise ReadingsRefused(f"{where}: it has not ended by the block's time")
+
+
+def check_column(column: Column, index: ReadingIndex, rules: ReadingRules, now_s: int) -> None:
+    """Raise ReadingsRefused where a column breaks a rule. `now_s` is the header's time."""
+    check_times(column, rules, now_s)
+    where = f"{column.device}, interval at {column.start_s} s"
     _check_versions(column, index.between(column.device, column.start_s, column.end_s), where)
     neighbours = (index.before(column.device, column.start_s), index.after(column.device, column.end_s))
     _check_series([reading for reading in (neighbours[0], *column.readings(), neighbours[1]) if reading], rules)

@@ -16,7 +16,7 @@ from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.audit import AuditReport, audit
 from coordinator.ledger.database import TABLES
 from coordinator.ledger.errors import StoreError
-from coordinator.ledger.readings import MeterBatch
+from coordinator.ledger.readings import Column, MeterBatch, sign_column
 from coordinator.ledger.records import Account
 from coordinator.ledger.snapshot import read_snapshot, restore, write_snapshot
 from tests.coordinator.ledger.support import QUARTER_S, TIME_MS, Chain
@@ -279,7 +279,8 @@ def test_readings_may_be_pruned_when_they_are_old_and_not_before(tmp_path: Path)
     store = chain.store
     assert store is not None
     for number in range(2):
-        batch = MeterBatch(bytes(16), (chain.column("meter-a", START_S + number * QUARTER_S, [number]),))
+        start_s = START_S + number * 200_000 // QUARTER_S * QUARTER_S
+        batch = MeterBatch(bytes(16), (chain.column("meter-a", start_s, [number]),))
         later = TIME_MS + 1000 + number * 200_000_000
         store.commit([chain.make(chain.readings("alice", batch), batches={0: batch}, time_ms=later)])
     assert store.prune_readings(86400) == 1
@@ -292,6 +293,31 @@ def test_readings_may_be_pruned_when_they_are_old_and_not_before(tmp_path: Path)
     finding = check(store.path, chain).finding
     assert finding is not None
     assert "too young" in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "duration_s", "reason"),
+    [
+        (46 * 86_400, QUARTER_S, "may be late"),
+        (-10 * QUARTER_S, QUARTER_S, "has not ended"),
+        (40 * QUARTER_S, 999, "do not start at a multiple"),
+        (40 * 86_400, 3 * 86_400, "do not start at a multiple"),
+    ],
+)
+def test_readings_that_no_validator_should_have_voted_for_are_found(
+    tmp_path: Path, ago_s: int, duration_s: int, reason: str
+) -> None:
+    """Certified all the same: a quorum that does not check when readings were delivered."""
+    chain = Chain(path=tmp_path / "ledger.sqlite")
+    start_s = TIME_MS // 1000 - ago_s
+    column = Column("meter-a", start_s, duration_s, 0, ((start_s + duration_s) * 1000,), (5,))
+    batch = MeterBatch(bytes(16), (sign_column(chain.signer("meter-a"), chain.chain_id, column),))
+    chain.add(chain.readings("alice", batch), batches={0: batch})
+    assert chain.store is not None
+    finding = check(chain.store.path, chain).finding
+    assert finding is not None
+    assert (finding.table, finding.height) == ("readings", 1)
+    assert reason in finding.reason
 
 
 def dump(path: Path) -> dict[str, list[object]]:

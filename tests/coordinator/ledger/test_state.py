@@ -175,32 +175,6 @@ def test_keys_rotate_and_the_old_one_is_dead_for_ever() -> None:
     assert codes(chain.add(chain.transaction("bob", "rotate_key", back))) == ["key_taken"]
 
 
-def test_participants_and_devices_are_registered() -> None:
-    chain = Chain()
-    new = pb.NewParticipant(
-        participant="dora",
-        public_key=chain.key("dora"),
-        possession=prove_possession(chain.signer("dora"), chain.chain_id, KeyClaim(Holder.PARTICIPANT, "dora", "v1")),
-    ).SerializeToString()
-    assert codes(chain.add(chain.transaction("alice", "register_participant", new))) == ["not_validator"]
-    assert codes(chain.add(chain.transaction("v2", "register_participant", new))) == ["no_possession"]
-    assert codes(chain.add(chain.transaction("v1", "register_participant", new))) == [""]
-    device = pb.NewDevice(
-        device="pv-d",
-        public_key=chain.key("pv"),
-        possession=prove_possession(
-            chain.signer("pv"), chain.chain_id, KeyClaim(Holder.DEVICE, "pv-d", "dora", "dora")
-        ),
-    ).SerializeToString()
-    assert codes(chain.add(chain.transaction("dora", "register_device", device))) == [""]
-    found = registry.device_of(chain.state.view, "pv-d")
-    assert found is not None
-    assert (found.owner, found.account) == ("dora", "dora")
-    assert codes(chain.add(chain.transaction("dora", "register_device", device))) == ["name_taken"]
-    rotate = pb.NewKey(device="pv-d", public_key=b"x" * 32, possession=bytes(64)).SerializeToString()
-    assert codes(chain.add(chain.transaction("bob", "rotate_device_key", rotate))) == ["not_owner"]
-
-
 def signal(chain: Chain, names: tuple[str, ...], by: tuple[str, ...]) -> None:
     content = pb.ValidatorSignal(validators=names).SerializeToString()
     for name in by:
