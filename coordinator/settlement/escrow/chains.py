@@ -41,6 +41,10 @@ class Chains:
         """Begin to follow a chain from validators that are trusted."""
         if len(chain_id) != HASH_SIZE or epoch_length < 1 or not 1 <= len(public_keys) <= MAX_VALIDATORS:
             raise Rejected("bad_chain", "a chain has an id of 32 bytes, blocks in an epoch and validators")
+        if len(set(public_keys)) != len(public_keys):
+            raise Rejected("bad_chain", "two validators have the same key; give each its own")
+        if self.records.get(_CHAIN + chain_id) is not None:
+            raise Rejected("chain_taken", f"chain {chain_id.hex()[:16]} is followed already; its light client stays")
         self.records.put(_CHAIN + chain_id, Writer().uint64(epoch_length).uint64(epoch).encoded)
         self._put_keys(chain_id, epoch, public_keys)
 

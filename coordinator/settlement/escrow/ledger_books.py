@@ -21,7 +21,6 @@ burned, a CREDIT comes as minted. Account names are owners' names in ASCII.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coordinator.ledger import accounts
@@ -181,7 +180,7 @@ class HubLedger:
         for record in transition.records:
             self.records.put(_RECORD + encode_sid(record.sid), encode_hub_record(record))
             self.records.put(_LAST, encode_sid(max(record.sid, self.last_sid or record.sid)))
-        for key, amount in _hub_changes(transition):
+        for key, amount in _hub_changes(transition).items():
             _set_money(self.records, key, _money(self.records, key) + amount)
         for nonce in transition.released:
             for key, _ in tuple(self.records.items(b"reserved/" + nonce)):
@@ -199,13 +198,21 @@ class HubLedger:
             _emit(self.context, encode_event(event))
 
 
-def _hub_changes(transition: HubTransition) -> Iterator[tuple[bytes, int]]:
+def _hub_changes(transition: HubTransition) -> dict[bytes, int]:
+    """One change an entry: a single leg of several may leave int64 where their sum does not."""
+    changes: dict[bytes, int] = {}
+
+    def add(kind: bytes, name: str, asset: str, amount: int) -> None:
+        key = _money_key(kind, name.encode(), asset)
+        changes[key] = changes.get(key, 0) + amount
+
     for change in transition.positions:
-        yield _money_key(b"position/", change.name.encode(), change.asset), change.amount
+        add(b"position/", change.name, change.asset, change.amount)
     for change in transition.accounts:
-        yield _money_key(b"account/", change.name.encode(), change.asset), change.amount
+        add(b"account/", change.name, change.asset, change.amount)
     for claim in transition.claims:
-        yield _money_key(b"claim/", claim.region.encode(), claim.asset), claim.amount
+        add(b"claim/", claim.region, claim.asset, claim.amount)
+    return changes
 
 
 @dataclass(frozen=True, slots=True)

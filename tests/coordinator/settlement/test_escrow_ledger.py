@@ -28,7 +28,7 @@ from coordinator.settlement.escrow.encoding import authorisation_bytes, decode_e
 from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
-from coordinator.settlement.escrow.records import HubRecord, RegionRecord, RegionState, Vote
+from coordinator.settlement.escrow.records import Change, HubRecord, HubTransition, RegionRecord, RegionState, Vote
 from coordinator.settlement.escrow.region_record import in_doubt
 from coordinator.settlement.escrow.stored import (
     decode_hub_record,
@@ -37,6 +37,7 @@ from coordinator.settlement.escrow.stored import (
     encode_region_record,
 )
 from coordinator.settlement.escrow.types import (
+    AMOUNT_MAX,
     Authorisation,
     Closed,
     Decided,
@@ -238,7 +239,7 @@ def test_what_a_rule_refuses_is_a_rejected_transaction() -> None:
 def test_a_region_is_registered_once_by_a_quorum_of_validators() -> None:
     ledgers = Ledgers()
     hub, region = ledgers.hub, ledgers.regions["A"]
-    content = encode_region("C", region.chain_id, 1000, (region.key("v0"),), {})
+    content = encode_region("C", b"\x07" * 32, 1000, (region.key("v0"),), {})
     assert hub.block(("escrow_region", content)) == ["not_validator"]
     hub.block(("escrow_region", content), signer="v0")
     hub.block(("escrow_region", content), signer="v0")
@@ -250,6 +251,40 @@ def test_a_region_is_registered_once_by_a_quorum_of_validators() -> None:
         again = encode_region(name, region.chain_id, 1000, (region.key("v0"),), {})
         results = [hub.block(("escrow_region", again), signer=validator) for validator in VALIDATORS[:3]]
         assert results[-1] == ["name_taken"]
+
+
+def test_a_second_name_for_a_followed_chain_leaves_its_light_client_alone() -> None:
+    ledgers = Ledgers(epoch_length=8)
+    hub, region = ledgers.hub, ledgers.regions["A"]
+    keys = tuple(map(region.key, VALIDATORS))
+    while region.state.header.height < 8:
+        region.block()
+    boundary = region.blocks[7]
+    assert boundary.certificate is not None
+    step = Boundary(boundary.block.header, boundary.certificate, keys)
+    assert hub.block(("escrow_boundary", step.encode())) == [""]
+    again = encode_region("A2", region.chain_id, 8, keys, {})
+    assert [hub.block(("escrow_region", again), signer=name) for name in VALIDATORS[:3]][-1] == ["chain_taken"]
+    entry = ledgers.hub_books().region("A")
+    assert entry is not None
+    assert entry.epoch == 1
+    assert ledgers.hub_books().region("A2") is None
+
+
+def test_a_region_whose_validators_share_a_key_is_refused() -> None:
+    ledgers = Ledgers()
+    content = encode_region("C", b"\x07" * 32, 8, (ledgers.hub.key("v0"),) * 4, {})
+    results = [ledgers.hub.block(("escrow_region", content), signer=name) for name in VALIDATORS[:3]]
+    assert results[-1] == ["bad_chain"]
+    assert ledgers.hub_books().region("C") is None
+
+
+def test_changes_of_one_entry_are_summed_before_they_are_written() -> None:
+    """Legs of one region may leave int64 one by one where together they do not."""
+    books = Ledgers().hub_books()
+    amounts = (AMOUNT_MAX, AMOUNT_MAX, -AMOUNT_MAX)
+    books.apply(HubTransition(positions=tuple(Change("A", "EUR", amount) for amount in amounts)))
+    assert books.position("A", "EUR") == AMOUNT_MAX
 
 
 def test_boundaries_carry_a_yes_over_epochs() -> None:
