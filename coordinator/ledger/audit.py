@@ -41,7 +41,7 @@ from coordinator.ledger.invariants import check_books
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.snapshot import base_nodes, verify_base
 from coordinator.ledger.state import Applied, LedgerState, Module
-from coordinator.ledger.state_tree import tree_of
+from coordinator.ledger.state_tree import KEY_MAX, VALUE_MAX, tree_of
 from coordinator.ledger.store import journal_faults, node_reader, read_genesis
 
 _PROGRESS_BLOCKS = 64
@@ -198,6 +198,11 @@ class _Auditor:
             if certificate is None:
                 raise _Failure("certificates", height, "certificate", "missing; the snapshot is not finalized")
             verify_base(genesis, boundaries[: height // genesis.epoch_length], header, certificate, self._scheme)
+        (too_large,) = next(
+            self._rows("SELECT max(length(key) > ? OR length(value) > ?) FROM base_state", KEY_MAX, VALUE_MAX)
+        )
+        if too_large:
+            raise _Failure("base_state", height, "value", "an entry is larger than any that a block writes")
         tree = tree_of(self._rows("SELECT key, value FROM base_state ORDER BY key"))
         if tree.root != header.state_root:
             raise _Failure("base_state", height, "value", "the entries are not those that the header commits to")

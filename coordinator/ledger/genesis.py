@@ -23,10 +23,10 @@ from typing import NoReturn
 from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.header import Header, payload_digest
 from coordinator.consensus.signing import Scheme
-from coordinator.consensus.validators import ValidatorSet
+from coordinator.consensus.validators import MAX_VALIDATORS, ValidatorSet
 from coordinator.ledger import accounts, registry
 from coordinator.ledger.codec import INT64_MAX
-from coordinator.ledger.errors import GenesisError, Rejected
+from coordinator.ledger.errors import BooksBroken, GenesisError, Rejected
 from coordinator.ledger.history import EMPTY_ROOT, Frontier
 from coordinator.ledger.invariants import check_books
 from coordinator.ledger.records import (
@@ -45,6 +45,7 @@ from coordinator.ledger.view import BlockContext, Context, Records, View
 
 FORMAT = "gridaccord-genesis-1"
 GENESIS_MAX = 16 * 2**20
+_TEXT_MAX = 4096
 _ZERO = bytes(32)
 _LISTS = {
     "validators": ["name", "public_key"],
@@ -136,6 +137,8 @@ def start(genesis: Genesis, machine: Machine) -> LedgerState:
         check_books(view.tree)
     except Rejected as error:
         raise GenesisError(f"{error.code}: {error.detail}") from None
+    except BooksBroken as error:
+        raise GenesisError(str(error)) from None
     return LedgerState(header := _header(genesis, view.tree, time_ms), view.tree, Frontier().append(header.digest))
 
 
@@ -164,6 +167,8 @@ def _write(view: View, genesis: Genesis) -> None:
     validators = _entries(content, "validators")
     if not validators:
         raise GenesisError("validators: there are none")
+    if len(validators) > MAX_VALIDATORS:
+        raise GenesisError(f"validators: {len(validators)}; at most {MAX_VALIDATORS}")
     for entry in (*validators, *_entries(content, "participants")):
         registry.add_participant(view, _text(entry, "name"), _key(entry))
     members = Committee(tuple((_text(entry, "name"), _key(entry)) for entry in validators))
@@ -244,7 +249,9 @@ def _section(section: Section, name: str) -> Section:
 def _text(section: Section, name: str) -> str:
     value = section.get(name)
     if not isinstance(value, str):
-        raise GenesisError(f"{name}: missing, or not a text")
+        raise GenesisError(f"{name[:60]!r}: missing, or not a text")
+    if len(value) > _TEXT_MAX or any("\ud800" <= character <= "\udfff" for character in value):
+        raise GenesisError(f"{name[:60]!r}: longer than {_TEXT_MAX} characters, or not Unicode")
     return value
 
 

@@ -295,6 +295,27 @@ def test_readings_may_be_pruned_when_they_are_old_and_not_before(tmp_path: Path)
     assert "too young" in finding.reason
 
 
+@pytest.mark.parametrize("text", ['"\\ud800"', f'"{"x" * (2 << 20)}"'], ids=["half a character", "2 MiB"])
+def test_a_hostile_genesis_is_a_finding(tmp_path: Path, text: str) -> None:
+    chain = Chain(path=tmp_path / "ledger.sqlite", real=False)
+    assert chain.store is not None
+    chain.store.close()
+    hostile = chain.genesis.encoded.replace(b'"parameters": {}', b'"parameters": {"note": %s}' % text.encode())
+    change(chain.store.path, f"UPDATE meta SET value = x'{hostile.hex()}' WHERE name = 'genesis'")
+    finding = audit(chain.store.path, chain.modules, chain.scheme).finding
+    assert finding is not None
+    assert (finding.table, finding.field) == ("meta", "genesis")
+
+
+@pytest.mark.parametrize("entry", ["zeroblob(129), x'00'", "x'00', zeroblob(1048577)"])
+def test_an_entry_of_a_snapshot_that_is_too_large_is_a_finding(restored: Chain, tmp_path: Path, entry: str) -> None:
+    path = copied(restored, tmp_path)
+    change(path, f"INSERT INTO base_state VALUES ({entry})")
+    finding = check(path, restored).finding
+    assert finding is not None
+    assert finding.table == "base_state"
+
+
 @pytest.mark.parametrize(
     ("ago_s", "duration_s", "reason"),
     [

@@ -84,7 +84,13 @@ IMPOSSIBLE = {
     "time_ms": put(time_ms=True),
     "version": put(version=0),
     "is not part of this software": put(modules={"magic": {}}),
-    "late_limit_s: missing, or not a text": put(parameters={"late_limit_s": 5}),
+    "'late_limit_s': missing, or not a text": put(parameters={"late_limit_s": 5}),
+    "'note': longer than 4096": put(parameters={"note": "x" * (2 << 20)}),
+    "'half': longer than 4096 characters, or not Unicode": put(parameters={"half": "\ud800"}),
+    "'name': longer than 4096 characters, or not Unicode": entry("validators", name="\udfff"),
+    "1025; at most 1024": put(
+        validators=[{"name": f"v{n}", "public_key": n.to_bytes(32, "big").hex()} for n in range(1025)]
+    ),
     "overflow": put(accounts=[{"owner": "bob", "asset": "EUR", "balance": 2**63 - 1, "credit_limit": 0}] * 2),
 }
 
@@ -93,7 +99,7 @@ IMPOSSIBLE = {
 def test_what_no_chain_can_start_from_is_refused_with_a_reason(reason: str) -> None:
     content = IMPOSSIBLE[reason](json.loads(CHAIN.genesis.encoded))
     with pytest.raises(GenesisError, match=reason):
-        start(decode_genesis(encode_genesis(content)), CHAIN.machine)
+        start(decode_genesis(json.dumps(content).encode()), CHAIN.machine)
 
 
 def test_modules_write_their_first_records() -> None:
