@@ -11,6 +11,7 @@ from coordinator.ledger.codec import Writer
 from coordinator.ledger.envelope import PAYLOAD_MAX, Holder, KeyClaim
 from coordinator.ledger.errors import Rejected
 from coordinator.ledger.messages import parse
+from coordinator.ledger.readings import BATCH_COLUMNS_MAX, BATCH_READINGS_MAX
 from coordinator.ledger.state import Module
 from coordinator.ledger.view import Context
 from protos.gridaccord.v1 import ledger_pb2 as pb
@@ -18,7 +19,6 @@ from protos.gridaccord.v1 import ledger_pb2 as pb
 READINGS = "readings"
 READINGS_COMMITTED = "readings_committed"
 _ROOT_SIZE = 32
-_BATCH_READINGS_MAX = 2**20
 _M = TypeVar("_M", bound=Message)
 
 
@@ -106,7 +106,8 @@ def _signal_version(context: Context, content: bytes) -> None:
 def _readings(context: Context, content: bytes) -> None:
     """The batch is checked by those who hold it (`readings.py`); here it becomes part of the chain."""
     message = _content(pb.ReadingsCommitment, content)
-    sizes = 0 < message.columns <= message.size <= _BATCH_READINGS_MAX and message.corrections <= message.size
+    bounded = message.size <= BATCH_READINGS_MAX and message.columns <= BATCH_COLUMNS_MAX
+    sizes = bounded and 0 < message.columns <= message.size and message.corrections <= message.size
     if len(message.root) != _ROOT_SIZE or not sizes or not 0 <= message.start_s < message.end_s:
         raise Rejected("malformed", "a commitment to readings whose root, sizes or times cannot be")
     registry.count(context.view, context.signer, READINGS, message.size)

@@ -33,6 +33,7 @@ from protos.gridaccord.v1 import ledger_pb2 as pb
 BATCH_MAX = 64 * 2**20
 COLUMN_READINGS_MAX = 4096
 BATCH_READINGS_MAX = 2**20
+BATCH_COLUMNS_MAX = 2**16
 SENTINELS_WH = (2**31 - 1, 2**32 - 1, 2**63 - 1)
 """What broken meters send for "no value": 4294967.295 kWh and its like."""
 _DURATION_MAX_S = 86_400
@@ -210,6 +211,8 @@ def decode_batch(data: bytes) -> MeterBatch:
     message = parse(pb.MeterBatch, data, BATCH_MAX)
     if len(message.salt_seed) != SALT_SIZE:
         raise DecodeError(f"a salt seed of {len(message.salt_seed)} bytes; it has {SALT_SIZE}")
+    if len(message.columns) > BATCH_COLUMNS_MAX:
+        raise DecodeError(f"a batch of {len(message.columns)} columns; at most {BATCH_COLUMNS_MAX}")
     columns = []
     for part in message.columns:
         refuse_unknown(part)
@@ -297,37 +300,42 @@ class PendingReadings:
     def __init__(self, stored: ReadingIndex) -> None:
         self._stored = stored
         self._added: dict[str, dict[int, Reading]] = {}
+        self._starts: dict[str, list[int]] = {}
+        """Of each device what `_added` has, sorted: a search is logarithmic, an added column one insertion."""
 
     def add(self, column: Column) -> None:
         """Put a checked column over what is known."""
-        self._added.setdefault(column.device, {}).update((reading.start_s, reading) for reading in column.readings())
+        added = {reading.start_s: reading for reading in column.readings()}
+        self._added.setdefault(column.device, {}).update(added)
+        starts = self._starts.setdefault(column.device, [])
+        within = slice(bisect_left(starts, column.start_s), bisect_left(starts, column.end_s))
+        starts[within] = sorted(added | dict.fromkeys(starts[within]))
 
     def before(self, device: str, start_s: int) -> Reading | None:
         """The last reading whose interval starts before."""
-        added = self._added.get(device, {})
-        found = max((start for start in added if start < start_s), default=None)
+        starts = self._starts.get(device, [])
+        place = bisect_left(starts, start_s)
         stored = self._stored.before(device, start_s)
-        if found is None or (stored is not None and stored.start_s > found):
+        if place == 0 or (stored is not None and stored.start_s > starts[place - 1]):
             return stored
-        return added[found]
+        return self._added[device][starts[place - 1]]
 
     def between(self, device: str, start_s: int, end_s: int) -> Sequence[Reading]:
         """Those whose interval starts in [start, end), in order."""
         merged = {reading.start_s: reading for reading in self._stored.between(device, start_s, end_s)}
-        added = self._added.get(device, {})
-        starts = sorted(added)
+        starts = self._starts.get(device, [])
         for start in starts[bisect_left(starts, start_s) : bisect_left(starts, end_s)]:
-            merged[start] = added[start]
+            merged[start] = self._added[device][start]
         return [merged[start] for start in sorted(merged)]
 
     def after(self, device: str, start_s: int) -> Reading | None:
         """The first whose interval starts at this time or later."""
-        added = self._added.get(device, {})
-        found = min((start for start in added if start >= start_s), default=None)
+        starts = self._starts.get(device, [])
+        place = bisect_left(starts, start_s)
         stored = self._stored.after(device, start_s)
-        if found is None or (stored is not None and stored.start_s < found):
+        if place == len(starts) or (stored is not None and stored.start_s < starts[place]):
             return stored
-        return added[found]
+        return self._added[device][starts[place]]
 
 
 def check_batch(

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.block_readings import check_block_readings
 from coordinator.ledger.errors import ReadingsRefused
 from coordinator.ledger.merkle import MerkleTree, SaltTree, leaf_hash, revealed_salts, verify_opening
 from coordinator.ledger.readings import (
+    BATCH_COLUMNS_MAX,
     SENTINELS_WH,
     Column,
     MeterBatch,
@@ -29,7 +31,8 @@ from coordinator.ledger.readings import (
 )
 from coordinator.ledger.registry import device_of
 from coordinator.ledger.store import Store
-from tests.coordinator.ledger.support import QUARTER_S, TIME_MS, Chain
+from protos.gridaccord.v1 import ledger_pb2 as pb
+from tests.coordinator.ledger.support import QUARTER_S, TIME_MS, Chain, codes
 
 NOW_S = TIME_MS // 1000 + 1
 LAST = NOW_S // QUARTER_S * QUARTER_S - QUARTER_S
@@ -216,6 +219,63 @@ class _Nothing:
 
 class _WithReadings:
     readings = _Nothing()
+
+
+STEP = st.tuples(st.integers(0, 20), st.integers(1, 5))
+
+
+@given(st.lists(STEP, max_size=12), st.integers(-1, 26), st.integers(0, 8))
+def test_pending_readings_are_found_as_if_they_were_searched_one_by_one(
+    steps: list[tuple[int, int]], start: int, length: int
+) -> None:
+    pending, known = PendingReadings(_Nothing()), {}
+    for version, (first, count) in enumerate(steps):
+        column = Column("meter-a", first, 1, version, tuple(range(count)), tuple(range(count)))
+        pending.add(column)
+        known |= {reading.start_s: reading for reading in column.readings()}
+    earlier = [known[at] for at in sorted(known) if at < start]
+    later = [known[at] for at in sorted(known) if at >= start]
+    assert pending.before("meter-a", start) == (earlier[-1] if earlier else None)
+    assert pending.after("meter-a", start) == (later[0] if later else None)
+    assert pending.between("meter-a", start, start + length) == [r for r in later if r.start_s < start + length]
+    assert pending.before("meter-b", start) is None
+
+
+class _Counted(int):
+    """A time that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        _Counted.compared += 1
+        return int(self) < other
+
+    def __gt__(self, other: int) -> bool:
+        _Counted.compared += 1
+        return int(self) > other
+
+
+def test_a_reading_is_found_among_many_pending_ones_without_looking_at_all() -> None:
+    """A batch may have thousands of columns of one device, and each is looked up."""
+    pending = PendingReadings(_Nothing())
+    for start_s in range(4096):
+        pending.add(Column("meter-a", start_s, 1, 0, (start_s,), (start_s,)))
+    _Counted.compared = 0
+    found = (pending.before("meter-a", _Counted(2000)), pending.after("meter-a", _Counted(2000)))
+    assert [reading.start_s for reading in found if reading is not None] == [1999, 2000]
+    assert len(pending.between("meter-a", _Counted(2000), _Counted(2003))) == 3
+    assert 0 < _Counted.compared <= 4 * 13
+
+
+def test_a_batch_has_no_more_columns_than_a_block_s_time_allows(chain: Chain) -> None:
+    column = at(chain, 6, [1]).envelope.message()
+    data = pb.MeterBatch(salt_seed=bytes(16), columns=[column] * (BATCH_COLUMNS_MAX + 1)).SerializeToString()
+    with pytest.raises(DecodeError, match="columns; at most"):
+        decode_batch(data)
+    many = pb.ReadingsCommitment(root=bytes(32), size=BATCH_COLUMNS_MAX + 1, columns=BATCH_COLUMNS_MAX + 1, end_s=1)
+    assert codes(chain.add(chain.transaction("alice", "readings", many.SerializeToString()))) == ["malformed"]
+    many.columns -= 1
+    assert codes(chain.make(chain.transaction("alice", "readings", many.SerializeToString())).applied) == [""]
 
 
 def test_one_reading_is_shown_without_its_neighbours(chain: Chain) -> None:
