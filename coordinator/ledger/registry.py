@@ -32,6 +32,20 @@ _SIGNALS = b"signal/"
 VALIDATORS_SUBJECT, VERSION_SUBJECT = b"validators", b"version"
 
 
+_FIELD = 2**255 - 19
+_CURVE_D = -121665 * pow(121666, -1, _FIELD) % _FIELD
+
+
+def has_small_order(public_key: bytes) -> bool:
+    """Whether an Ed25519 key is one of the points whose order divides 8, in any of their encodings.
+
+    Those of order 1, 2 and 4 have y = 1, -1 and 0. One of order 8 doubles to y = 0, so x^2 = -y^2, with which the
+    curve -x^2 + y^2 = 1 + d x^2 y^2 is d y^4 + 2 y^2 - 1 = 0. The sign of x, the top bit, makes no difference.
+    """
+    y_squared = (int.from_bytes(public_key, "little") & (1 << 255) - 1) ** 2
+    return y_squared * (y_squared - 1) * (_CURVE_D * y_squared**2 + 2 * y_squared - 1) % _FIELD == 0
+
+
 def participant_of(view: View, name: str) -> Participant | None:
     """A participant, None where there is none."""
     data = view.get(Participant.key(name))
@@ -194,6 +208,8 @@ def _signal(view: View, subject: bytes, signer: str, value: bytes) -> bool:
 def _take_key(view: View, public_key: bytes, holder: KeyHolder) -> None:
     if len(public_key) != KEY_SIZE:
         raise Rejected("bad_key", f"a key of {len(public_key)} bytes; it has {KEY_SIZE}")
+    if has_small_order(public_key):
+        raise Rejected("bad_key", "the key is a point of small order, for which anyone can sign; make a new one")
     if view.get(KeyHolder.key(public_key)) is not None:
         raise Rejected("key_taken", "the key is in use, or was once; make a new one")
     view.put(KeyHolder.key(public_key), holder.encode())
