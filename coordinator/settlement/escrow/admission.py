@@ -7,13 +7,16 @@ The debit of a netting counts against what was set aside for it and only beyond 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from coordinator.settlement.escrow import guards
 from coordinator.settlement.escrow.books import HubBooks
 from coordinator.settlement.escrow.errors import EscrowRefused
 from coordinator.settlement.escrow.records import HubRecord, HubTransition, Reservation
 from coordinator.settlement.escrow.types import AMOUNT_MAX, HUB, INDEX_MAX, Kind, Open, Opening, SettlementId
+
+ASSETS_MAX = 8
+"""Of one OPEN."""
 
 
 def next_sid(books: HubBooks, height: int) -> SettlementId:
@@ -27,7 +30,7 @@ def next_sid(books: HubBooks, height: int) -> SettlementId:
     return SettlementId(height, last.index + 1)
 
 
-def check_payment(books: HubBooks, opening: Opening, height: int) -> None:
+def check_payment(books: HubBooks, opening: Opening, height: int, signer: str = "") -> None:
     """H1 for what an owner submits."""
     content = opening.open
     if content.kind is not Kind.PAYMENT or content.replaces is not None or content.legs_of(HUB):
@@ -41,6 +44,8 @@ def check_payment(books: HubBooks, opening: Opening, height: int) -> None:
         entry = books.region(name)
         if entry is None or not entry.active or entry.frozen:
             raise EscrowRefused("H1", f"{name} is not an active region, or is frozen; settle with others")
+        if any(region == name for region, _ in debited) and not guards.may_open(signer, entry.openers):
+            raise EscrowRefused("H1", f"{signer!r} may not open what debits {name}; submit by a name it registered")
     parameters = books.parameters
     shortest, longest = parameters.window_min_blocks, parameters.window_max_blocks
     if not guards.deadline_in_bounds(height, content.deadline_height, shortest, longest):
@@ -48,46 +53,70 @@ def check_payment(books: HubBooks, opening: Opening, height: int) -> None:
             "H1",
             f"deadline {content.deadline_height} at height {height}; choose {height + shortest} to {height + longest}",
         )
-    if not guards.is_new([record.opening.body_digest for record in _records(books)], opening.body_digest):
+    _check_legs(books, content)
+    for asset in content.assets:
+        if not any(books.limit(region, asset) for region in content.participants):
+            raise EscrowRefused("H1", f"nobody here has collateral in {asset}; it is not settled between them")
+    _check_unclosed(books, opening, signer)
+
+
+def _check_unclosed(books: HubBooks, opening: Opening, signer: str) -> None:
+    parameters, unclosed = books.parameters, tuple(_records(books))
+    if not guards.is_new([record.opening.body_digest for record in unclosed], opening.body_digest):
         raise EscrowRefused("H1", "this was opened before; sign anew, with another nonce")
-    _check_amounts(books, content)
+    payments = [record for record in unclosed if record.opening.open.kind is Kind.PAYMENT]
+    if len(payments) >= parameters.payments_max:
+        raise EscrowRefused("H1", f"{parameters.payments_max} payments are not closed; wait until some are")
+    if sum(record.signer == signer for record in payments) >= parameters.signer_max:
+        raise EscrowRefused("H1", f"{parameters.signer_max} payments of {signer!r} are not closed; wait for some")
+    _check_amounts(books, opening.open, unclosed)
 
 
 def check_netting(books: HubBooks, opening: Opening, height: int) -> None:
     """H1 for the netted legs of an interval."""
     content = opening.open
-    for record in _records(books):
-        if record.opening.open.kind is Kind.NETTING and record.opening.open.nonce == content.nonce:
+    _check_legs(books, content)
+    unclosed = tuple(_records(books))
+    nettings = [record for record in unclosed if record.opening.open.kind is Kind.NETTING]
+    for record in nettings:
+        if record.opening.open.nonce == content.nonce:
             raise EscrowRefused("H1", f"this netting is open as {record.sid}")
+    if len(nettings) >= books.parameters.nettings_max:
+        raise EscrowRefused("H1", f"{books.parameters.nettings_max} nettings are not closed; wait until some are")
     for region in content.participants:
         for asset in content.assets:
             if content.net(region, asset) < 0 and not books.reserved(content.nonce, region, asset):
                 raise EscrowRefused("H1", f"{region} was coupled without collateral set aside; reserve before coupling")
-    _check_amounts(books, content)
+    _check_amounts(books, content, unclosed)
 
 
-def _check_amounts(books: HubBooks, content: Open) -> None:
+def _check_legs(books: HubBooks, content: Open) -> None:
+    """What can be refused without a look at other settlements."""
     if content.hub_chain_id != books.chain_id:
         raise EscrowRefused("H1", "the OPEN is for another hub; sign for this one")
     if any(leg.amount == 0 for leg in content.legs):
         raise EscrowRefused("H1", "a leg moves nothing; leave it out")
+    if len(content.assets) > ASSETS_MAX:
+        raise EscrowRefused("H1", f"legs in {len(content.assets)} assets; settle at most {ASSETS_MAX} at once")
     for asset in content.assets:
         if not guards.balanced([leg.amount for leg in content.legs if leg.asset == asset]):
             raise EscrowRefused("H1", f"the legs in {asset} do not sum to zero")
-    if sum(record.outcome is None for record in _records(books)) >= books.parameters.open_max:
-        raise EscrowRefused("H1", f"{books.parameters.open_max} settlements are open; wait for decisions")
+
+
+def _check_amounts(books: HubBooks, content: Open, unclosed: Sequence[HubRecord]) -> None:
+    undecided = [record for record in unclosed if record.outcome is None]
     for region in content.participants:
         for asset in content.assets:
-            _check_collateral(books, content, region, asset)
+            _check_collateral(books, content, region, asset, undecided)
 
 
-def _check_collateral(books: HubBooks, content: Open, region: str, asset: str) -> None:
+def _check_collateral(books: HubBooks, content: Open, region: str, asset: str, undecided: Sequence[HubRecord]) -> None:
     net = content.net(region, asset)
-    credits = sum(max(0, record.opening.open.net(region, asset)) for record in _records(books, open_only=True))
+    credits = sum(max(0, record.opening.open.net(region, asset)) for record in undecided)
     gross = sum(abs(leg.amount) for leg in content.legs_of(region) if leg.asset == asset)
     if gross > AMOUNT_MAX or books.position(region, asset) + credits + max(0, net) > AMOUNT_MAX:
         raise EscrowRefused("H1", f"amounts of {region} in {asset} leave int64; settle less at once")
-    needed = exposure(books, region, asset) + _uncovered(books, content, region, asset)
+    needed = _exposure(books, region, asset, undecided) + _uncovered(books, content, region, asset)
     if net < 0 and not guards.covered(needed, books.limit(region, asset)):
         raise EscrowRefused(
             "H1", f"{region} would owe {needed} {asset} of at most {books.limit(region, asset)}; add collateral"
@@ -96,7 +125,11 @@ def _check_collateral(books: HubBooks, content: Open, region: str, asset: str) -
 
 def exposure(books: HubBooks, region: str, asset: str) -> int:
     """What a region could come to owe by everything that is under way, in micro-units."""
-    opened = sum(_uncovered(books, record.opening.open, region, asset) for record in _records(books, open_only=True))
+    return _exposure(books, region, asset, [record for record in _records(books) if record.outcome is None])
+
+
+def _exposure(books: HubBooks, region: str, asset: str, undecided: Sequence[HubRecord]) -> int:
+    opened = sum(_uncovered(books, record.opening.open, region, asset) for record in undecided)
     return opened + books.coupling_exposure(region, asset) - books.position(region, asset)
 
 
@@ -115,9 +148,9 @@ def _uncovered(books: HubBooks, content: Open, region: str, asset: str) -> int:
     return max(0, -content.net(region, asset) - reserved)
 
 
-def _records(books: HubBooks, *, open_only: bool = False) -> Iterator[HubRecord]:
+def _records(books: HubBooks) -> Iterator[HubRecord]:
+    """Each is decoded, so callers go through this once."""
     for sid in books.unclosed():
         record = books.record(sid)
         assert record is not None, f"{sid} is listed as unclosed and has no record"
-        if record.outcome is None or not open_only:
-            yield record
+        yield record

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.ledger.receipt import EVENTS_MAX
 from coordinator.settlement.escrow.records import HubRecord, RegionRecord
 from coordinator.settlement.escrow.types import SettlementId
 
@@ -16,13 +17,21 @@ from coordinator.settlement.escrow.types import SettlementId
 class HubParameters:
     """From the hub's genesis. Windows are in hub blocks.
 
-    All of `open_max` may end in one block, with two events each, and a receipt of the ledger holds 1024.
+    Payments and nettings have places of their own, and a signer only some of the payments', so that nobody keeps
+    another from settling. Places are taken until a settlement is closed, but a netting that is opened again takes
+    one whatever the number. Undecided ones never exceed the places, and may all end in one block.
     """
 
     window_min_blocks: int
     window_max_blocks: int
     netting_window_blocks: int
-    open_max: int = 500
+    payments_max: int = 200
+    nettings_max: int = 100
+    signer_max: int = 50
+
+    def __post_init__(self) -> None:
+        """Ending, opening again and committing at once makes three events, closing one for all."""
+        assert 3 * (self.payments_max + self.nettings_max) < EVENTS_MAX, "one block cannot end all that may be open"
 
 
 def shortest_window_blocks(max_faulty: int, round_trip_blocks: int) -> int:
@@ -32,13 +41,17 @@ def shortest_window_blocks(max_faulty: int, round_trip_blocks: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RegionEntry:
-    """A region in the hub's registry. `epoch` is the latest its light client on the hub has reached."""
+    """A region in the hub's registry. `epoch` is the latest its light client on the hub has reached.
+
+    `openers` may submit OPENs that debit it: the hub does not know its owners' keys, so they answer for signatures.
+    """
 
     name: str
     chain_id: bytes
     epoch: int
     active: bool = True
     frozen: bool = False
+    openers: tuple[str, ...] = ("",)
 
 
 class HubBooks(Protocol):

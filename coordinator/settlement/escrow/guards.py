@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.settlement.escrow.records import HubRecord, RegionRecord, RegionState
-from coordinator.settlement.escrow.types import SettlementId, Verdict
+from coordinator.settlement.escrow.types import HEIGHT_MAX, Outcome, SettlementId, Verdict
 
 
 def deadline_in_bounds(height: int, deadline_height: int, shortest: int, longest: int) -> bool:
@@ -66,9 +66,18 @@ def contradicts(earlier: Verdict, later: Verdict) -> bool:
     return earlier is not later
 
 
-def closable(record: HubRecord, height: int) -> bool:
-    """H5: decided, applied everywhere, and its OPEN can no longer be opened again."""
-    return record.outcome is not None and all(record.applied) and expired(height, record.deadline_height)
+def closable(record: HubRecord, height: int, frozen: Sequence[str] = (), grace_blocks: int = HEIGHT_MAX) -> bool:
+    """H5: decided, and its OPEN can no longer be opened again. A COMMIT waits for who still counts, for so long."""
+    if record.outcome is None or not expired(height, record.deadline_height):
+        return False
+    pairs = zip(record.participants, record.applied, strict=True)
+    applied = all(done or name in frozen for name, done in pairs)
+    return applied or record.outcome is Outcome.ABORT or expired(height, record.deadline_height + grace_blocks)
+
+
+def may_open(signer: str, openers: Sequence[str]) -> bool:
+    """H1: a region that is debited trusts who submits the OPEN to have checked its owners' signatures."""
+    return signer in openers
 
 
 def below(sid: SettlementId, watermark: SettlementId | None) -> bool:

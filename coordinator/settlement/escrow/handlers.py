@@ -14,7 +14,7 @@ are registered by a quorum of the hub's validators instead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from coordinator.ledger.codec import INT64_MAX, Reader, Writer
 from coordinator.ledger.errors import GenesisError, Rejected
@@ -31,19 +31,31 @@ from coordinator.settlement.escrow.region_record import Moment, on_hub_event
 from coordinator.settlement.escrow.types import HASH_SIZE, HUB
 
 _LIMITS_MAX = 64
+_OPENERS_MAX = 16
 _VALIDATORS_MAX = 128
 
 
 def encode_region(
-    name: str, chain_id: bytes, epoch_length: int, keys: tuple[bytes, ...], limits: Mapping[str, int]
+    name: str,
+    chain_id: bytes,
+    epoch_length: int,
+    keys: tuple[bytes, ...],
+    limits: Mapping[str, int],
+    openers: Sequence[str] = (),
 ) -> bytes:
-    """The content of `escrow_region`: a region, its genesis validators, and its limit per asset in micro-units."""
+    """The content of `escrow_region`: a region, its genesis validators, its limit per asset in micro-units.
+
+    `openers` are participants of the hub who may submit OPENs that debit the region.
+    """
     writer = Writer().text(name).raw(chain_id).uint64(epoch_length).uint32(len(keys))
     for key in keys:
         writer.raw(key)
     writer.uint32(len(limits))
     for asset in sorted(limits):
         writer.text(asset).int64(limits[asset])
+    writer.uint32(len(openers))
+    for opener in openers:
+        writer.text(opener)
     return writer.encoded
 
 
@@ -56,6 +68,10 @@ def _on_hub(step: Callable[[HubLedger, bytes, int], HubTransition]) -> Callable[
             raise Rejected(f"escrow_{error.rule.lower()}", str(error)) from None
 
     return handler
+
+
+def _open(books: HubLedger, content: bytes, height: int) -> HubTransition:
+    return open_payment(books, content, height, books.context.signer)
 
 
 def _receipt(books: HubLedger, content: bytes, height: int) -> HubTransition:
@@ -95,13 +111,16 @@ def _registered(books: HubLedger, content: bytes) -> None:
     name, chain_id, epoch_length = reader.text(), reader.raw(HASH_SIZE), reader.uint64()
     keys = tuple(reader.raw(32) for _ in range(min(reader.uint32(), _VALIDATORS_MAX)))
     limits = {reader.text(): reader.int64() for _ in range(min(reader.uint32(), _LIMITS_MAX))}
+    openers = tuple(reader.text() for _ in range(min(reader.uint32(), _OPENERS_MAX)))
     reader.end()
     if not 0 < len(name.encode()) <= REGION_BYTES_MAX or name == HUB or books.region(name) is not None:
         raise Rejected("name_taken", f"region {name[:40]!r} is registered, reserved, or too long")
     if any(amount < 0 for amount in limits.values()):
         raise Rejected("bad_amount", f"a limit of {name} is negative")
+    if "" in openers:
+        raise Rejected("bad_name", f"an opener of {name} has no name")
     books.chains.follow(chain_id, epoch_length, keys)
-    books.put_region(RegionEntry(name, chain_id, 0))
+    books.put_region(RegionEntry(name, chain_id, 0, openers=openers))
     for asset, amount in limits.items():
         books.put_limit(name, asset, amount)
 
@@ -165,7 +184,7 @@ def _hash(section: Mapping[str, object], name: str) -> bytes:
 ESCROW_HUB = Module(
     name="escrow_hub",
     handlers={
-        "escrow_open": _on_hub(open_payment),
+        "escrow_open": _on_hub(_open),
         "escrow_receipt": _on_hub(_receipt),
         "escrow_fork": _on_hub(_fork),
         "escrow_region": _register,

@@ -37,11 +37,11 @@ from coordinator.settlement.escrow.types import (
 NOTHING = HubTransition()
 
 
-def open_payment(books: HubBooks, encoded: bytes, height: int) -> HubTransition:
-    """H1: open what owners signed."""
+def open_payment(books: HubBooks, encoded: bytes, height: int, signer: str = "") -> HubTransition:
+    """H1: open what owners signed; `signer` submits it, empty on hosts that know no signers."""
     opening = decode_open(encoded)
-    check_payment(books, opening, height)
-    return _opened(opening, next_sid(books, height), height)
+    check_payment(books, opening, height, signer)
+    return _opened(opening, next_sid(books, height), height, signer)
 
 
 def open_netting(books: HubBooks, nonce: bytes, legs: tuple[Leg, ...], height: int) -> HubTransition:
@@ -62,9 +62,9 @@ def _netting(books: HubBooks, nonce: bytes, legs: tuple[Leg, ...], height: int, 
     return seal(Open(books.chain_id, nonce, Kind.NETTING, deadline, legs, replaces))
 
 
-def _opened(opening: Opening, sid: SettlementId, height: int) -> HubTransition:
+def _opened(opening: Opening, sid: SettlementId, height: int, signer: str = "") -> HubTransition:
     count = len(opening.open.participants)
-    record = HubRecord(sid, opening, (None,) * count, (False,) * count)
+    record = HubRecord(sid, opening, (None,) * count, (False,) * count, signer=signer)
     transition = HubTransition(records=(record,), events=(Opened(sid, opening),))
     return transition if count else _merged(transition, _commit(record, height))
 
@@ -201,7 +201,10 @@ def _excluded(books: HubBooks, record: HubRecord, height: int) -> tuple[str, ...
 
 def _close(books: HubBooks, height: int) -> HubTransition | None:
     """H5."""
-    closed = tuple(record.sid for record in _unclosed(books) if guards.closable(record, height))
+    grace = books.parameters.window_max_blocks
+    closed = tuple(
+        record.sid for record in _unclosed(books) if guards.closable(record, height, _frozen(books, record), grace)
+    )
     if not closed:
         return None
     left = [sid for sid in books.unclosed() if sid not in closed]
@@ -220,8 +223,12 @@ def _unclosed(books: HubBooks) -> Iterator[HubRecord]:
 
 
 def _has_frozen(books: HubBooks, record: HubRecord) -> bool:
+    return bool(_frozen(books, record))
+
+
+def _frozen(books: HubBooks, record: HubRecord) -> tuple[str, ...]:
     entries = [books.region(name) for name in record.participants]
-    return any(entry is not None and entry.frozen for entry in entries)
+    return tuple(entry.name for entry in entries if entry is not None and entry.frozen)
 
 
 def _merged(first: HubTransition, second: HubTransition) -> HubTransition:

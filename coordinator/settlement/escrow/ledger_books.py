@@ -2,7 +2,7 @@
 
 Hub                                       entry
 parameters                                HubParameters
-region/<name>                             chain id, active, frozen (its epoch is that of its light client)
+region/<name>                             chain id, active, frozen, openers (its epoch is that of its light client)
 record/<sid>                              HubRecord, ids in order of height
 position, limit, account, claim /<name> 0x00 <asset>    int64 micro-units
 reserved/<nonce><region> 0x00 <asset>     int64 micro-units
@@ -21,7 +21,7 @@ burned, a CREDIT comes as minted. Account names are owners' names in ASCII.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.ledger import accounts
 from coordinator.ledger.codec import Reader, Writer
@@ -108,14 +108,14 @@ class HubLedger:
         data = self.records.get(_PARAMETERS)
         assert data is not None, "genesis writes the escrow parameters"
         reader = Reader(data)
-        return HubParameters(reader.uint64(), reader.uint64(), reader.uint64(), reader.uint32())
+        windows = (reader.uint64(), reader.uint64(), reader.uint64())
+        return HubParameters(*windows, reader.uint32(), reader.uint32(), reader.uint32())
 
     def put_parameters(self, parameters: HubParameters) -> None:
         """At genesis."""
         writer = Writer().uint64(parameters.window_min_blocks).uint64(parameters.window_max_blocks)
-        self.records.put(
-            _PARAMETERS, writer.uint64(parameters.netting_window_blocks).uint32(parameters.open_max).encoded
-        )
+        writer.uint64(parameters.netting_window_blocks).uint32(parameters.payments_max)
+        self.records.put(_PARAMETERS, writer.uint32(parameters.nettings_max).uint32(parameters.signer_max).encoded)
 
     @property
     def watermark(self) -> SettlementId | None:
@@ -134,12 +134,15 @@ class HubLedger:
             return None
         reader = Reader(data)
         chain_id, active, frozen = reader.raw(HASH_SIZE), reader.flag(), reader.flag()
-        return RegionEntry(name, chain_id, self.chains.epoch(chain_id), active, frozen)
+        openers = tuple(reader.text() for _ in range(reader.uint32()))
+        return RegionEntry(name, chain_id, self.chains.epoch(chain_id), active, frozen, openers)
 
     def put_region(self, entry: RegionEntry) -> None:
         """Its epoch is not written: the light client has it."""
-        encoded = Writer().raw(entry.chain_id).flag(entry.active).flag(entry.frozen).encoded
-        self.records.put(b"region/" + entry.name.encode(), encoded)
+        writer = Writer().raw(entry.chain_id).flag(entry.active).flag(entry.frozen).uint32(len(entry.openers))
+        for name in entry.openers:
+            writer.text(name)
+        self.records.put(b"region/" + entry.name.encode(), writer.encoded)
 
     def record(self, sid: SettlementId) -> HubRecord | None:
         """A settlement that is not closed."""
@@ -191,7 +194,7 @@ class HubLedger:
         for name in transition.frozen:
             entry = self.region(name)
             assert entry is not None, "only registered regions are frozen"
-            self.put_region(RegionEntry(name, entry.chain_id, entry.epoch, entry.active, frozen=True))
+            self.put_region(replace(entry, frozen=True))
         if transition.watermark is not None:
             self.records.put(_WATERMARK, encode_sid(transition.watermark))
         for event in transition.events:

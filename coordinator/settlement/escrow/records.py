@@ -40,6 +40,8 @@ class HubRecord:
     outcome: Outcome | None = None
     reason: Reason | None = None
     decided_height: int | None = None
+    signer: str = ""
+    """Who submitted it; empty where the hub opened it itself."""
 
     @property
     def participants(self) -> tuple[str, ...]:

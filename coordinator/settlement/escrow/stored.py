@@ -22,7 +22,8 @@ def encode_hub_record(record: HubRecord) -> bytes:
         _maybe(writer, None if vote is None else vote.verdict).uint64(0 if vote is None else vote.height)
     for done in record.applied:
         writer.flag(done)
-    return _maybe(_maybe(writer, record.outcome), record.reason).uint64(record.decided_height or 0).encoded
+    _maybe(_maybe(writer, record.outcome), record.reason).uint64(record.decided_height or 0)
+    return writer.text(record.signer).encoded
 
 
 def decode_hub_record(sid: SettlementId, data: bytes) -> HubRecord:
@@ -33,10 +34,11 @@ def decode_hub_record(sid: SettlementId, data: bytes) -> HubRecord:
     votes = tuple(_votes(reader, len(participants)))
     applied = tuple(reader.flag() for _ in participants)
     outcome, reason, height = _read(reader, Outcome), _read(reader, Reason), reader.uint64()
+    signer = reader.text()
     reader.end()
     if (outcome is None) != (reason is None) or (outcome is None and height):
         raise DecodeError(f"settlement {sid} is half decided")
-    return HubRecord(sid, opening, votes, applied, outcome, reason, None if outcome is None else height)
+    return HubRecord(sid, opening, votes, applied, outcome, reason, height if outcome else None, signer)
 
 
 def _votes(reader: Reader, count: int) -> Iterator[Vote | None]:

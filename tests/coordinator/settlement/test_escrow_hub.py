@@ -13,6 +13,7 @@ from coordinator.settlement.escrow.errors import EscrowRefused
 from coordinator.settlement.escrow.hub_record import end_of_block, freeze, open_netting, open_payment
 from coordinator.settlement.escrow.memory import HubMemory
 from coordinator.settlement.escrow.proofs import ProvenFork
+from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.region_record import Moment, on_hub_event
 from coordinator.settlement.escrow.renetting import claims, collateral_account, without
 from coordinator.settlement.escrow.scenarios import NONCE, Scenario, build
@@ -106,11 +107,90 @@ def test_h1_a_netting_cannot_be_submitted() -> None:
         open_payment(hub_books(), opening.encoded, 1)
 
 
-def test_h1_no_more_than_so_many_are_open() -> None:
-    books = replace(hub_books(), parameters=HubParameters(1, 10, 2, open_max=1))
-    books = books.apply(open_payment(books, payment().encoded, 1))
-    with pytest.raises(EscrowRefused, match="1 settlements are open"):
-        open_payment(books, payment(nonce=2).encoded, 1)
+def test_h1_no_more_than_so_many_payments_are_unclosed_and_nettings_have_places_of_their_own() -> None:
+    books = replace(hub_books(), parameters=HubParameters(1, 10, 2, payments_max=1))
+    transition = open_payment(books, payment().encoded, 1)
+    books = books.apply(transition)
+    decided = replace(transition.records[0], outcome=Outcome.ABORT, reason=Reason.SAID_NO, decided_height=2)
+    for case in (books, books.apply(HubTransition(records=(decided,)))):
+        with pytest.raises(EscrowRefused, match="1 payments are not closed"):
+            open_payment(case, payment(nonce=2).encoded, 1)
+    books = books.apply(reserve(books, NONCE, "A", EUR, 10))
+    assert open_netting(books, NONCE, (neutral("A", -10), neutral("B", 10)), 2).records
+
+
+def test_h1_a_signer_has_only_some_of_the_places() -> None:
+    regions = {name: replace(entry, openers=("eve", "ann")) for name, entry in hub_books().regions.items()}
+    books = replace(hub_books(), parameters=HubParameters(1, 10, 2, signer_max=1), regions=regions)
+    books = books.apply(open_payment(books, payment().encoded, 1, "eve"))
+    with pytest.raises(EscrowRefused, match="1 payments of 'eve'"):
+        open_payment(books, payment(nonce=2).encoded, 1, "eve")
+    assert open_payment(books, payment(nonce=2).encoded, 1, "ann").records
+
+
+def test_h1_every_debited_region_has_registered_who_opens() -> None:
+    books = hub_books()
+    books = replace(books, regions={**books.regions, "A": replace(books.regions["A"], openers=("ann",))})
+    with pytest.raises(EscrowRefused, match="'' may not open what debits A"):
+        open_payment(books, payment().encoded, 1)
+    assert open_payment(books, payment().encoded, 1, "ann").records
+    with pytest.raises(EscrowRefused, match="'ann' may not open what debits B"):
+        open_payment(books, payment((leg("A", -4), leg("B", -4), leg("C", 8))).encoded, 1, "ann")
+
+
+def test_h1_assets_are_few_and_backed_by_somebody() -> None:
+    pair = (leg("A", -1, asset="XYZ"), leg("A", 1, b"other", asset="XYZ"))
+    with pytest.raises(EscrowRefused, match="nobody here has collateral in XYZ"):
+        open_payment(hub_books(), payment((*LEGS, *pair)).encoded, 1)
+    many = tuple(leg(name, amount, asset=f"X{n}") for n in range(9) for name, amount in (("A", -1), ("B", 1)))
+    with pytest.raises(EscrowRefused, match="9 assets"):
+        open_payment(hub_books(), payment(many).encoded, 1)
+
+
+def test_h2_all_that_may_be_open_can_end_in_one_block() -> None:
+    with pytest.raises(AssertionError, match="one block cannot end"):
+        HubParameters(1, 10, 2, payments_max=242)
+
+
+def test_h5_a_silent_region_does_not_stop_the_pruning_of_others() -> None:
+    """Neither what it never answered nor what it agreed to and never applied."""
+    chains = Chains(hub=hub_books(window=(1, 4)))
+    chains.open(payment((leg("A", -1), leg("C", 1)), deadline=3, nonce=98))
+    chains.tick_to(5)
+    assert (chains.outcome(), chains.hub.books.unclosed()) == ("ABORT", ())
+    committed = chains.open(payment((leg("A", -1), leg("C", 1)), deadline=7, nonce=99))
+    for name in "AC":
+        chains.relay_to(name, Opened)
+        chains.relay_from(name)
+    later = chains.open(payment((leg("A", -1), leg("B", 1)), deadline=8, nonce=1))
+    for _ in range(3):
+        for name in "AB":
+            chains.relay_to(name)
+            chains.relay_from(name)
+        chains.tick()
+    assert (chains.outcome(committed), chains.outcome(later)) == ("COMMIT", "COMMIT")
+    assert chains.hub.books.unclosed() == (committed,)
+    chains.tick_to(13)
+    assert chains.hub.books.watermark == later
+    for name in "ABC":
+        chains.relay_to(name)
+    assert [chains.region(name).books.sids() for name in "ABC"] == [(), (), ()]
+    assert chains.free("C") == 21
+
+
+def test_h5_a_frozen_region_counts_as_applied() -> None:
+    chains = Chains("AC")
+    sid = chains.open(payment((leg("A", -1), leg("C", 1)), deadline=3))
+    for name in "AC":
+        chains.relay_to(name, Opened)
+        chains.relay_from(name)
+    chains.relay_to("A")
+    chains.tick()
+    chains.relay_to("A")
+    chains.relay_from("A")
+    chains.set_hub_books(chains.hub.books.apply(freeze(chains.hub.books, ProvenFork(chain_id("C"), 1), "C")))
+    chains.tick_to(5)
+    assert (chains.outcome(sid), chains.hub.books.watermark) == ("COMMIT", sid)
 
 
 def test_h1_open_debits_and_couplings_use_the_same_collateral() -> None:

@@ -118,7 +118,7 @@ class Ledgers:
         self.regions = {name: self._region(name) for name in "AB"}
         for name, region in self.regions.items():
             keys, limits = tuple(map(region.key, VALIDATORS)), {"EUR": LIMIT, "XYZ": LIMIT}
-            content = encode_region(name, region.chain_id, self.epoch_length, keys, limits)
+            content = encode_region(name, region.chain_id, self.epoch_length, keys, limits, ("carol",))
             for validator in VALIDATORS[:3]:
                 assert self.hub.block(("escrow_region", content), signer=validator) == [""]
 
@@ -199,9 +199,9 @@ def test_without_a_yes_of_everybody_the_money_comes_back() -> None:
         ledgers.hub.block()
     ledgers.relay()
     assert ledgers.balances() == (START, START)
-    record = ledgers.region_books("B").record(SettlementId(7, 0))
-    assert record is not None
-    assert record.state is RegionState.ABORTED
+    assert len(ledgers.regions["B"].proofs(Receipt)) == 2
+    assert ledgers.hub_books().watermark == ledgers.region_books("B").watermark == SettlementId(7, 0)
+    assert ledgers.region_books("A").sids() == ledgers.region_books("B").sids() == ()
     ledgers.check()
 
 
@@ -285,6 +285,15 @@ def test_changes_of_one_entry_are_summed_before_they_are_written() -> None:
     amounts = (AMOUNT_MAX, AMOUNT_MAX, -AMOUNT_MAX)
     books.apply(HubTransition(positions=tuple(Change("A", "EUR", amount) for amount in amounts)))
     assert books.position("A", "EUR") == AMOUNT_MAX
+
+
+def test_an_open_counts_only_from_a_name_that_the_debited_region_registered() -> None:
+    ledgers = Ledgers()
+    opening = ledgers.opening(LIMIT)
+    unsigned = seal(replace(opening.open, authorisations=(Authorisation("A", b"alice", bytes(64)),)))
+    assert ledgers.hub.block(("escrow_open", unsigned.encoded), signer="bob") == ["escrow_h1"]
+    assert ledgers.hub_books().unclosed() == ()
+    assert ledgers.hub.block(("escrow_open", opening.encoded), signer="carol") == [""]
 
 
 def test_boundaries_carry_a_yes_over_epochs() -> None:

@@ -112,7 +112,7 @@ NAMED_MUTANTS: dict[str, tuple[Any, str, Callable[..., bool], Callable[..., None
     "closed before D": (
         guards,
         "closable",
-        lambda record, _height: record.outcome is not None and all(record.applied),
+        lambda record, *_: record.outcome is not None and all(record.applied),
         pitfalls.test_pitfall_2_the_same_open_is_not_opened_twice_even_when_closed_early,
         (),
     ),
@@ -154,7 +154,7 @@ NAMED_MUTANTS: dict[str, tuple[Any, str, Callable[..., bool], Callable[..., None
     "closed before all have applied": (
         guards,
         "closable",
-        lambda record, height: record.outcome is not None and height > record.deadline_height,
+        lambda record, height, *_: record.outcome is not None and height > record.deadline_height,
         pitfalls.test_pitfall_15_the_watermark_waits_for_the_oldest_and_never_falls,
         (),
     ),
