@@ -1,4 +1,5 @@
-"""Money: accounts, escrows, minting and burning. Amounts are int64 micro-units of an asset and never overflow silently.
+"""Money: accounts, escrows, minting and burning. Amounts are int64 micro-units of an asset, and so are balances, which
+never overflow silently. The totals of an asset are 128 bits wide: 2^64 amounts cannot fill them.
 
 Every function either does all of what it says or raises Rejected before it writes. On one chain and for each
 asset, accounts + escrows = minted - burned holds after each of them; the rounding account is an account like
@@ -64,8 +65,7 @@ def mint(view: View, asset: str, owner: str, amount: int) -> None:
     _positive(amount)
     record = asset_of(view, asset)
     received = _credited(view, owner, asset, amount)
-    minted = _sum(record.minted, amount, f"minted {asset}")
-    view.put(Asset.key(asset), Asset(record.issuer, minted, record.burned).encode())
+    view.put(Asset.key(asset), Asset(record.issuer, record.minted + amount, record.burned).encode())
     _store(view, owner, asset, received)
 
 
@@ -175,8 +175,7 @@ def _check_limit(after: Account, owner: str) -> None:
 
 
 def _count_burned(view: View, asset: str, record: Asset, amount: int) -> None:
-    burned = _sum(record.burned, amount, f"burned {asset}")
-    view.put(Asset.key(asset), Asset(record.issuer, record.minted, burned).encode())
+    view.put(Asset.key(asset), Asset(record.issuer, record.minted, record.burned + amount).encode())
 
 
 def _store(view: View, owner: str, asset: str, changed: Account) -> None:

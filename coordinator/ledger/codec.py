@@ -31,6 +31,10 @@ class Writer:
         assert INT64_MIN <= value <= INT64_MAX, f"{value} is outside int64"
         return self.raw(_INT64.pack(value))
 
+    def uint128(self, value: int) -> Writer:
+        """A total of amounts, which only grows."""
+        return self.raw(value.to_bytes(16, "big"))
+
     def uint64(self, value: int) -> Writer:
         """A height, a sequence number or a time."""
         return self.raw(_UINT64.pack(value))
@@ -81,6 +85,10 @@ class Reader:
     def int64(self) -> int:
         """A signed amount."""
         return int.from_bytes(self.raw(8), "big", signed=True)
+
+    def uint128(self) -> int:
+        """A total of amounts."""
+        return int.from_bytes(self.raw(16), "big")
 
     def uint64(self) -> int:
         """A height, a sequence number or a time."""

@@ -88,7 +88,11 @@ def account_owner(key: bytes) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """What money is counted in: who may mint it (nobody by transaction where empty), and totals in micro-units."""
+    """What money is counted in: who may mint it (nobody by transaction where empty), and totals in micro-units.
+
+    The totals are 128 bits wide: minting and burning in turn cannot fill them, so that no credit is ever refused
+    for what an issuer did before.
+    """
 
     issuer: str
     minted: int = 0
@@ -101,13 +105,13 @@ class Asset:
 
     def encode(self) -> bytes:
         """The one byte form."""
-        return Writer().text(self.issuer).int64(self.minted).int64(self.burned).encoded
+        return Writer().text(self.issuer).uint128(self.minted).uint128(self.burned).encoded
 
     @classmethod
     def decode(cls, data: bytes) -> Asset:
         """Raises DecodeError."""
         reader = Reader(data)
-        asset = cls(reader.text(), reader.int64(), reader.int64())
+        asset = cls(reader.text(), reader.uint128(), reader.uint128())
         reader.end()
         return asset
 

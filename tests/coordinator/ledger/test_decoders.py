@@ -170,7 +170,7 @@ def test_records_come_back_as_they_were(
 ) -> None:
     for record in (
         Account(a, b),
-        Asset(text, a, b),
+        Asset(text, sequence << 64 | 1, sequence),
         Escrow(text, other, a),
         Participant(key, sequence, flag),
         Device(text, other, key),

@@ -288,6 +288,21 @@ def test_money_is_conserved_whatever_is_done(operations: list[tuple[str, str, st
     check_books(view.tree)
 
 
+def test_an_issuer_that_mints_and_burns_for_ever_stops_no_credit() -> None:
+    view = Chain(real=False).state.view
+    largest = 2**63 - 1
+    for _ in range(5):
+        before = view.tree
+        accounts.mint(view, "EUR", "carol", largest)
+        accounts.burn(view, "EUR", "carol", largest)
+        check_changes(before, view.tree, [key for key, _ in view.tree.items()])
+    accounts.mint(view, "EUR", "bob", 5 * MILLION)
+    asset = accounts.asset_of(view, "EUR")
+    assert (asset.minted, asset.burned) == (5 * largest + 2005 * MILLION, 5 * largest)
+    assert accounts.balance(view, "bob", "EUR") == 1005 * MILLION
+    check_books(view.tree)
+
+
 def _operate(view: View, name: str, owner: str, other: str, amount: int, escrow: bytes) -> None:
     match name:
         case "transfer":
