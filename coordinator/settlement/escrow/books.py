@@ -5,6 +5,7 @@ Transitions never write through it: they return a `HubTransition` or `RegionTran
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +82,12 @@ class HubBooks(Protocol):
 
     def unclosed(self) -> tuple[SettlementId, ...]:
         """The settlements that are not closed, ascending."""
+
+    def due(self, height: int) -> Iterable[SettlementId]:
+        """Undecided ones, and among them all that the end of this block must decide."""
+
+    def closing(self, height: int) -> Iterable[SettlementId]:
+        """Decided ones, and among them all that the end of this block must close."""
 
     def position(self, region: str, asset: str) -> int:
         """What a region received by committed settlements, net."""

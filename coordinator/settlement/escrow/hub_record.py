@@ -6,7 +6,7 @@ applies what it returns until it returns None.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from coordinator.settlement.escrow import guards
@@ -144,10 +144,10 @@ def freeze(books: HubBooks, fork: ProvenFork, region: str) -> HubTransition:
 
 def end_of_block(books: HubBooks, height: int) -> HubTransition | None:
     """H4 and H5 without any transaction: the next step of this block's end, or None when there is none left."""
-    for record in _unclosed(books):
-        if record.outcome is None and guards.expired(height, record.deadline_height):
+    for record in _records(books, books.due(height)):
+        if guards.expired(height, record.deadline_height):
             return _abort(books, record, Reason.DEADLINE, height)
-        if record.outcome is None and _has_frozen(books, record):
+        if _has_frozen(books, record):
             return _abort(books, record, Reason.FROZEN, height)
     return _close(books, height)
 
@@ -202,23 +202,26 @@ def _excluded(books: HubBooks, record: HubRecord, height: int) -> tuple[str, ...
 def _close(books: HubBooks, height: int) -> HubTransition | None:
     """H5."""
     grace = books.parameters.window_max_blocks
-    closed = tuple(
-        record.sid for record in _unclosed(books) if guards.closable(record, height, _frozen(books, record), grace)
-    )
+    closed = {
+        record.sid: None
+        for record in _records(books, books.closing(height))
+        if guards.closable(record, height, _frozen(books, record), grace)
+    }
     if not closed:
         return None
     left = [sid for sid in books.unclosed() if sid not in closed]
     watermark = left[0].predecessor if left else books.last_sid
     assert watermark is not None, "something was closed, so something was opened"
-    if watermark < closed[0]:
-        return HubTransition(pruned=closed)
-    return HubTransition(pruned=closed, watermark=watermark, events=(Closed(watermark),))
+    pruned = tuple(sorted(closed))
+    if watermark < pruned[0]:
+        return HubTransition(pruned=pruned)
+    return HubTransition(pruned=pruned, watermark=watermark, events=(Closed(watermark),))
 
 
-def _unclosed(books: HubBooks) -> Iterator[HubRecord]:
-    for sid in books.unclosed():
+def _records(books: HubBooks, sids: Iterable[SettlementId]) -> Iterator[HubRecord]:
+    for sid in sids:
         record = books.record(sid)
-        assert record is not None, f"{sid} is listed as unclosed and has no record"
+        assert record is not None, f"{sid} is listed and has no record"
         yield record
 
 

@@ -7,6 +7,7 @@ record/<sid>                              HubRecord, ids in order of height
 position, limit, account, claim /<name> 0x00 <asset>    int64 micro-units
 reserved/<nonce><region> 0x00 <asset>     int64 micro-units
 last, watermark                           ids
+due, close, when, member                  see `hub_index`
 
 Region                                    entry
 name                                      its own, and the hub's chain id
@@ -21,6 +22,7 @@ burned, a CREDIT comes as minted. Account names are owners' names in ASCII.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from coordinator.ledger import accounts
@@ -32,6 +34,7 @@ from coordinator.ledger.view import Context, Records
 from coordinator.settlement.escrow.books import HubParameters, RegionEntry
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, Chains
 from coordinator.settlement.escrow.encoding import SID_SIZE, encode_event, encode_sid, read_sid
+from coordinator.settlement.escrow.hub_index import HubIndex
 from coordinator.settlement.escrow.records import (
     HubRecord,
     HubTransition,
@@ -153,6 +156,19 @@ class HubLedger:
         """Their ids, ascending."""
         return _sids(self.records)
 
+    @property
+    def index(self) -> HubIndex:
+        """Of settlements by what the end of a block does to them."""
+        return HubIndex(self.records, self.parameters.window_max_blocks)
+
+    def due(self, height: int) -> Iterator[SettlementId]:
+        """What the end of this block must decide."""
+        return self.index.due(height)
+
+    def closing(self, height: int) -> Iterator[SettlementId]:
+        """What the end of this block must close."""
+        return self.index.closing(height)
+
     def position(self, region: str, asset: str) -> int:
         """Net receipts by committed settlements."""
         return _money(self.records, _money_key(b"position/", region.encode(), asset))
@@ -179,9 +195,10 @@ class HubLedger:
     def apply(self, transition: HubTransition) -> None:
         """Write a transition and emit its events."""
         for sid in transition.pruned:
-            self.records.delete(_RECORD + encode_sid(sid))
+            self._forget(sid)
         for record in transition.records:
             self.records.put(_RECORD + encode_sid(record.sid), encode_hub_record(record))
+            self._find(record)
             self.records.put(_LAST, encode_sid(max(record.sid, self.last_sid or record.sid)))
         for key, amount in _hub_changes(transition).items():
             _set_money(self.records, key, _money(self.records, key) + amount)
@@ -195,10 +212,25 @@ class HubLedger:
             entry = self.region(name)
             assert entry is not None, "only registered regions are frozen"
             self.put_region(replace(entry, frozen=True))
+            for sid in self.index.of(name):
+                self._find(self._known(sid))
         if transition.watermark is not None:
             self.records.put(_WATERMARK, encode_sid(transition.watermark))
         for event in transition.events:
             _emit(self.context, encode_event(event))
+
+    def _known(self, sid: SettlementId) -> HubRecord:
+        record = self.record(sid)
+        assert record is not None, f"{sid} is listed and has no record"
+        return record
+
+    def _find(self, record: HubRecord) -> None:
+        entries = [self.region(name) for name in record.participants]
+        self.index.put(record, tuple(entry.name for entry in entries if entry is not None and entry.frozen))
+
+    def _forget(self, sid: SettlementId) -> None:
+        self.index.remove(self._known(sid))
+        self.records.delete(_RECORD + encode_sid(sid))
 
 
 def _hub_changes(transition: HubTransition) -> dict[bytes, int]:

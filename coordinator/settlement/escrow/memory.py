@@ -56,6 +56,14 @@ class HubMemory:
         """Their ids, ascending."""
         return tuple(sorted(self.records))
 
+    def due(self, _height: int) -> tuple[SettlementId, ...]:
+        """All that are undecided: these books are small."""
+        return tuple(sid for sid in self.unclosed() if self.records[sid].outcome is None)
+
+    def closing(self, _height: int) -> tuple[SettlementId, ...]:
+        """All that are decided."""
+        return tuple(sid for sid in self.unclosed() if self.records[sid].outcome is not None)
+
     def position(self, region: str, asset: str) -> int:
         """Net receipts by committed settlements."""
         return self.positions.get((region, asset), 0)

@@ -23,10 +23,12 @@ from coordinator.ledger.proofs import EventProof
 from coordinator.ledger.state import Module
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.view import BlockContext, Context, Records, View
+from coordinator.settlement.escrow import ledger_books
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, encode_fork
 from coordinator.settlement.escrow.encoding import authorisation_bytes, decode_event, seal
 from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
+from coordinator.settlement.escrow.hub_record import open_payment
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import Change, HubRecord, HubTransition, RegionRecord, RegionState, Vote
 from coordinator.settlement.escrow.region_record import in_doubt
@@ -294,6 +296,34 @@ def test_an_open_counts_only_from_a_name_that_the_debited_region_registered() ->
     assert ledgers.hub.block(("escrow_open", unsigned.encoded), signer="bob") == ["escrow_h1"]
     assert ledgers.hub_books().unclosed() == ()
     assert ledgers.hub.block(("escrow_open", opening.encoded), signer="carol") == [""]
+
+
+def test_the_end_of_a_block_reads_only_what_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ending is linear in what ends, and blocks between and after read no settlement at all."""
+    ledgers = Ledgers()
+    context = ledgers.hub.books(ESCROW_HUB)
+    end_of_block = ESCROW_HUB.end_of_block
+    assert end_of_block is not None
+    for nonce in range(30):
+        books = HubLedger(context)
+        books.apply(open_payment(books, ledgers.opening(MILLION, nonce).encoded, context.block.height, "carol"))
+    deadline = ledgers.opening().open.deadline_height
+    read: list[SettlementId] = []
+    decode = ledger_books.decode_hub_record
+
+    def counted(sid: SettlementId, data: bytes) -> HubRecord:
+        read.append(sid)
+        return decode(sid, data)
+
+    monkeypatch.setattr(ledger_books, "decode_hub_record", counted)
+    counts = []
+    for height in (deadline, deadline + 1, deadline + 2):
+        end_of_block(replace(context, block=replace(context.block, height=height), events=[]))
+        counts.append(len(read))
+    assert counts == [0, 3 * 30, 3 * 30]
+    assert HubLedger(context).unclosed() == ()
+    left = [key for key, _ in context.records.items() if key.startswith((b"due/", b"close/", b"when/", b"member/"))]
+    assert left == []
 
 
 def test_boundaries_carry_a_yes_over_epochs() -> None:
