@@ -149,6 +149,8 @@ class _Auditor:
     def _open(self) -> Iterator[sqlite3.Connection]:
         with _named("database", None, "file"):
             connection = open_database(self._path, read_only=True)
+        # One read transaction: a node may go on writing, the audit sees the ledger as it was at its first read.
+        connection.execute("BEGIN")
         try:
             yield connection
         finally:

@@ -178,6 +178,21 @@ def test_a_missing_row_is_found(good: Chain, restored: Chain, tmp_path: Path, ta
         assert report.finding is not None, f"{table}: row {offset} is missing and nobody sees it"
 
 
+def test_a_ledger_that_grows_meanwhile_is_audited_as_it_was(tmp_path: Path) -> None:
+    """Found by auditing a node that ran: its next certificate stood above the last block that the audit had seen."""
+    chain = build(tmp_path)
+    assert chain.store is not None
+    height = chain.state.header.height
+
+    def grow(report: AuditReport) -> None:
+        if chain.state.header.height < height + 3:
+            chain.add()
+
+    report = audit(chain.store.path, chain.modules, chain.scheme, chain_id=chain.chain_id, progress=grow)
+    assert report.finding is None
+    assert report.height == height < chain.state.header.height
+
+
 def test_a_certificate_that_a_later_one_replaces_is_not_missed(good: Chain, tmp_path: Path) -> None:
     path = copied(good, tmp_path)
     change(path, "DELETE FROM certificates WHERE height = 2")
