@@ -22,6 +22,7 @@ from actors.audit import audit_command
 from actors.cases import BY_AREA, interval_at, market_intervals, read_case, run_intervals, scenario_folders
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.results import IntervalResult
+from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
 from actors.study import DEFAULT_WINDOW_PER_MWH, Settings, Study, check_case, relaxes_minimum
 from actors.summary import summarize
@@ -45,6 +46,7 @@ _FAILURES = (
     OpeningError,
     FixedPointRangeError,
     OSError,
+    *FAILURES,
 )
 
 app = typer.Typer(
@@ -251,6 +253,9 @@ app.command("audit")(audit_command)
 
 
 app.command()(readable_errors()(simulate))
+
+for _command in COMMANDS:
+    app.command()(readable_errors()(_command))
 
 
 def _progress(line: str, quiet: bool) -> None:

@@ -1,0 +1,9 @@
+"""What a utility runs: the consensus core and the ledger in a process, gRPC with mutual TLS around them.
+
+host        one chain: drives the pure core, durable before sent      writer      the disk, in a thread of its own
+execution   blocks by the ledger's state machine                      mempool     transactions that wait for a block
+transport   one stream a pair of nodes                                frames      messages on a stream
+identity    certificates, bound to consensus keys                     access      who may call what, how often
+server      the public interface                                      node        all of it in one process
+home        a node's folder                                           consortium  makes the folders of all organizations
+"""

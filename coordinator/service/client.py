@@ -1,0 +1,80 @@
+"""Calls to a node, for commands, tests and benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+
+from coordinator.service import access
+from coordinator.service.errors import CallFailed
+from coordinator.service.identity import ANY_NODE, Credentials
+from protos.gridaccord.v1 import service_pb2 as pb
+
+_MESSAGE_BYTES = 8 * 2**20
+_DEADLINE_S = 15.0
+_METHODS = pb.DESCRIPTOR.services_by_name["Ledger"].methods_by_name
+
+
+class Client:
+    """A connection to one node, under one certificate."""
+
+    def __init__(self, address: str, credentials: Credentials, name: str = ANY_NODE) -> None:
+        mine = grpc.ssl_channel_credentials(credentials.authority, credentials.key, credentials.certificate)
+        options = (
+            ("grpc.ssl_target_name_override", name),
+            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _MESSAGE_BYTES),
+        )
+        self._address = address
+        self._channel = grpc.aio.secure_channel(address, mine, options=options)
+        self._calls: dict[str, Callable[..., Awaitable[Any]]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def call(self, method: str, request: Message, deadline_s: float = _DEADLINE_S) -> Any:
+        """One call of the service Ledger. Raises CallFailed."""
+        call = self._calls.get(method)
+        if call is None:
+            reply = getattr(pb, _METHODS[method].output_type.name)
+            path = access.LEDGER + method
+            call = self._channel.unary_unary(path, type(request).SerializeToString, reply.FromString)
+            self._calls[method] = call
+        try:
+            return await call(request, timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from None
+
+    async def stream(self, request: pb.StreamRequest) -> AsyncIterator[pb.BlockReply]:
+        """Final blocks as they come. Raises CallFailed."""
+        path = access.LEDGER + "StreamBlocks"
+        call = self._channel.unary_stream(path, pb.StreamRequest.SerializeToString, pb.BlockReply.FromString)(request)
+        try:
+            async for reply in call:
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from None
+        finally:
+            call.cancel()
+
+    def _failed(self, error: grpc.aio.AioRpcError) -> CallFailed:
+        return CallFailed(f"{self._address}: {error.code().name.lower()}: {error.details()}")
+
+
+def run(work: Awaitable[Any]) -> Any:
+    """Run a coroutine to its end."""
+
+    async def main() -> Any:
+        return await work
+
+    return asyncio.run(main())

@@ -1,0 +1,110 @@
+"""Durable before sent: what steps want durable goes to the disk together, and what rests on it leaves after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from coordinator.consensus.effects import Broadcast, Deliver, Persist, Send
+from coordinator.consensus.journal import Record
+from coordinator.ledger.store import Finalized
+from coordinator.service.metrics import ChainMetrics
+from coordinator.service.writer import Batch, Writer
+
+_JOURNAL_RECORDS = 4096
+
+
+class Commits:
+    """Collects a batch while the one before it is at the disk. `post(peer, data)` sends."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        metrics: ChainMetrics,
+        post: Callable[[bytes, bytes], None],
+        finalized: Callable[[Sequence[Finalized]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._writer = writer
+        self._metrics = metrics
+        self._post = post
+        self._finalized = finalized
+        self._spawn = spawn
+        self._batch = Batch()
+        self._held: list[Finalized] = []
+        self._is_committing = False
+        self._records = 0
+        self._checkpoint: Callable[[], tuple[Record, ...]] = tuple
+
+    def start(self, checkpoint: Callable[[], tuple[Record, ...]]) -> None:
+        """`checkpoint` gives a short journal that takes the old one's place, now and then."""
+        self._checkpoint = checkpoint
+
+    def persist(self, effect: Persist) -> None:
+        """A journal record."""
+        self._batch.check.before(effect)
+        self._batch.records.append(effect.record)
+
+    def store(self, digest: bytes, payload: bytes) -> None:
+        """A payload."""
+        self._batch.payloads[digest] = payload
+
+    def drop(self, digests: Sequence[bytes]) -> None:
+        """Payloads of blocks that have not become final."""
+        self._batch.drop_payloads += tuple(digest for digest in digests if digest not in self._batch.payloads)
+
+    def deliver(self, effect: Deliver, entry: Finalized) -> None:
+        """A final block.
+
+        One that only a descendant's certificate finalizes is held until that one is delivered: the ledger takes them
+        together. Until then a restart delivers it again; its payload is durable already.
+        """
+        self._held.append(entry)
+        if effect.certificate is not None:
+            self._batch.check.before(effect)
+            self._batch.finalized += self._held
+            self._held = []
+            self._batch.final_round = (effect.certificate.epoch, effect.certificate.view)
+
+    def send(self, effect: Broadcast | Send, recipients: Sequence[bytes], data: bytes) -> None:
+        """A message that leaves once everything before it is durable."""
+        batch = self._batch
+
+        def release() -> None:
+            batch.check.before(effect)
+            for peer in recipients:
+                self._post(peer, data)
+
+        batch.releases.append(release)
+
+    def flush(self) -> None:
+        """Hand what is collected to the disk, if it is free; without writes it leaves at once."""
+        batch = self._batch
+        if self._is_committing or not (batch.has_writes or batch.releases):
+            return
+        self._batch = Batch()
+        if not batch.has_writes:
+            self._release(batch)
+            return
+        self._records += len(batch.records)
+        if self._records > _JOURNAL_RECORDS and not self._held:
+            batch.checkpoint = self._checkpoint()
+            self._records = len(batch.checkpoint)
+        self._is_committing = True
+        self._spawn(self._commit(batch))
+
+    async def _commit(self, batch: Batch) -> None:
+        seconds = await asyncio.wrap_future(self._writer.submit(self._writer.write, batch))
+        self._metrics.synced(seconds)
+        batch.check.synced()
+        self._is_committing = False
+        self._release(batch)
+        self.flush()
+
+    def _release(self, batch: Batch) -> None:
+        for release in batch.releases:
+            release()
+        batch.check.end_of_step()
+        if batch.finalized:
+            self._finalized(batch.finalized)

@@ -1,0 +1,286 @@
+"""Makes the folders of a consortium: keys, authority, certificates and genesis files, one folder an organization.
+
+    name: northern
+    organizations:
+      - {name: alpha, address: "127.0.0.1:7101", metrics: "127.0.0.1:7201"}
+      - ...
+    chains:
+      - name: hub
+        validators: [alpha, beta, gamma, delta]       # all organizations where it is left out
+        epoch_length: 1000
+        pace: {delay_ms: 250, heartbeat_ms: 1000}
+        assets: [{name: EUR, issuer: alpha}]
+        accounts: [{owner: alpha, asset: EUR, balance: 1000000000}]
+    certificate_days: 398
+
+An organization has two keys: `validator.key` votes, `participant.key` signs its transactions. On a chain they are the
+participants `<organization>-validator` and `<organization>`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from coordinator.consensus.errors import DecodeError
+from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
+from coordinator.ledger.errors import GenesisError
+from coordinator.ledger.genesis import FORMAT, decode_genesis, encode_genesis, machine_of, start
+from coordinator.ledger.keys import create_key, load_key
+from coordinator.service.errors import ConfigurationError
+from coordinator.service.home import ChainSettings, Home, Name, NodeSettings, Pace, PeerSettings, Strict
+from coordinator.service.identity import (
+    Authority,
+    Credentials,
+    Role,
+    certificate_pem,
+    issue,
+    key_pem,
+    load_authority,
+    make_authority,
+    make_revocations,
+    read_identity,
+)
+from coordinator.service.modules import MODULES
+
+AUTHORITY = "authority"
+_AUTHORITY_DAYS = 3650
+_NODE_ROLES = (Role.VALIDATOR, Role.COORDINATOR)
+_CLIENTS = {"gateway": (Role.GATEWAY,), "auditor": (Role.AUDITOR,)}
+
+
+class Organization(Strict):
+    """Who runs a node, and where the others reach it."""
+
+    name: Name
+    address: str
+    listen: str = ""
+    """Where the node listens, if that is not its address."""
+    metrics: str = ""
+
+
+class AssetSettings(Strict):
+    """What money is counted in."""
+
+    name: str
+    issuer: str = ""
+
+
+class AccountSettings(Strict):
+    """Money at genesis, in micro-units."""
+
+    owner: str
+    asset: str
+    balance: int = 0
+    credit_limit: int = 0
+
+
+class ConsortiumChain(Strict):
+    """A chain and the organizations that validate it."""
+
+    name: Name
+    validators: tuple[Name, ...] = ()
+    epoch_length: Annotated[int, Field(ge=1)] = 10_000
+    pace: Pace = Pace()
+    assets: tuple[AssetSettings, ...] = ()
+    accounts: tuple[AccountSettings, ...] = ()
+    parameters: dict[str, str] = Field(default_factory=dict)
+    modules: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Parts of the state machine that this chain has beyond the core, with what each wants in genesis."""
+
+
+class Consortium(Strict):
+    """The file that `init` reads."""
+
+    name: Name
+    organizations: Annotated[tuple[Organization, ...], Field(min_length=1)]
+    chains: Annotated[tuple[ConsortiumChain, ...], Field(min_length=1)]
+    certificate_days: Annotated[int, Field(ge=1, le=3650)] = 398
+
+    def seats(self, chain: ConsortiumChain) -> tuple[str, ...]:
+        """The organizations that validate a chain."""
+        return chain.validators or tuple(organization.name for organization in self.organizations)
+
+
+def found(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
+    """Write everything below a folder that does not exist yet. Raises ConfigurationError."""
+    _check(consortium)
+    if output.exists():
+        raise ConfigurationError(f"{output}: exists already; keys are never overwritten, choose another folder")
+    unfinished = output.with_name(output.name + ".unfinished")
+    if unfinished.exists():
+        raise ConfigurationError(f"{unfinished}: left over from an init that was interrupted; remove it")
+    try:
+        unfinished.mkdir(parents=True, mode=0o700)
+        _write(consortium, unfinished, now)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.rename(output)
+
+
+def _check(consortium: Consortium) -> None:
+    names = [organization.name for organization in consortium.organizations]
+    chains = [chain.name for chain in consortium.chains]
+    for what, found_names in (("organization", names), ("chain", chains)):
+        twice = [name for number, name in enumerate(found_names) if name in found_names[:number]]
+        if twice:
+            raise ConfigurationError(f"{what} {twice[0]} stands there twice")
+    if AUTHORITY in names:
+        raise ConfigurationError(f"no organization can be named {AUTHORITY}")
+    for chain in consortium.chains:
+        unknown = [name for name in chain.validators if name not in names]
+        if unknown:
+            raise ConfigurationError(f"chain {chain.name}: validator {unknown[0]} is no organization")
+
+
+def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
+    authority = make_authority(consortium.name, now, _AUTHORITY_DAYS)
+    folder = output / AUTHORITY
+    folder.mkdir(mode=0o700)
+    write_private(folder / "authority.key", key_pem(authority.key))
+    (folder / "authority.pem").write_bytes(certificate_pem(authority.certificate))
+    revoked = make_revocations(authority, (), now)
+    (folder / "revoked.pem").write_bytes(revoked)
+    validators: dict[str, Ed25519Signer] = {}
+    participants: dict[str, Ed25519Signer] = {}
+    for organization in consortium.organizations:
+        keys = output / organization.name / "keys"
+        keys.mkdir(parents=True, mode=0o700)
+        validators[organization.name] = create_key(keys / "validator.key")
+        participants[organization.name] = create_key(keys / "participant.key")
+    documents = {chain.name: _genesis(consortium, chain, validators, participants, now) for chain in consortium.chains}
+    for organization in consortium.organizations:
+        home = output / organization.name
+        (home / "tls").mkdir(mode=0o700)
+        (home / "tls" / "revoked.pem").write_bytes(revoked)
+        issue_all(authority, home, organization.name, now, consortium.certificate_days)
+        seats = [chain for chain in consortium.chains if organization.name in consortium.seats(chain)]
+        for chain in seats:
+            (home / "chains" / chain.name).mkdir(parents=True, mode=0o700)
+            (home / "chains" / chain.name / "genesis.json").write_bytes(documents[chain.name])
+        _write_settings(consortium, organization, seats, validators, home)
+
+
+def issue_all(authority: Authority, home: Path, organization: str, now: datetime.datetime, days: int) -> None:
+    """New TLS keys and certificates for a node and its two kinds of clients, each pair replaced at once."""
+    validator, participant = (load_key(home / "keys" / f"{name}.key") for name in ("validator", "participant"))
+    store_credentials(home, "node", issue(authority, validator, organization, organization, _NODE_ROLES, now, days))
+    for client, roles in _CLIENTS.items():
+        name = f"{organization}-{client}"
+        store_credentials(home, client, issue(authority, participant, name, organization, roles, now, days))
+
+
+def store_credentials(home: Path, who: str, credentials: Credentials) -> None:
+    """Put a key and its certificate into a node's folder."""
+    folder = home / "tls"
+    (folder / "authority.pem").write_bytes(credentials.authority)
+    write_private(folder / f"{who}.key.new", credentials.key)
+    (folder / f"{who}.pem.new").write_bytes(credentials.certificate)
+    (folder / f"{who}.key.new").replace(folder / f"{who}.key")
+    (folder / f"{who}.pem.new").replace(folder / f"{who}.pem")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A new file that only its owner can read."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _write_settings(
+    consortium: Consortium,
+    organization: Organization,
+    seats: Sequence[ConsortiumChain],
+    validators: dict[str, Ed25519Signer],
+    home: Path,
+) -> None:
+    peers = tuple(
+        PeerSettings(
+            name=other.name,
+            organization=other.name,
+            public_key=validators[other.name].public_key.hex(),
+            address=other.address,
+        )
+        for other in consortium.organizations
+        if other.name != organization.name
+    )
+    settings = NodeSettings(
+        name=organization.name,
+        organization=organization.name,
+        listen=organization.listen or organization.address,
+        metrics=organization.metrics,
+        chains=tuple(ChainSettings(name=chain.name, pace=chain.pace) for chain in seats),
+        peers=peers,
+    )
+    text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    (home / "node.yaml").write_text(text, encoding="utf-8")
+
+
+def _genesis(
+    consortium: Consortium,
+    chain: ConsortiumChain,
+    validators: dict[str, Ed25519Signer],
+    participants: dict[str, Ed25519Signer],
+    now: datetime.datetime,
+) -> bytes:
+    content = {
+        "format": FORMAT,
+        "name": chain.name,
+        "time_ms": int(now.timestamp() * 1000),
+        "version": 1,
+        "epoch_length": chain.epoch_length,
+        "validators": [
+            {"name": f"{name}-validator", "public_key": validators[name].public_key.hex()}
+            for name in consortium.seats(chain)
+        ],
+        "participants": [
+            {"name": name, "public_key": signer.public_key.hex()} for name, signer in participants.items()
+        ],
+        "devices": [],
+        "assets": [asset.model_dump() for asset in chain.assets],
+        "accounts": [account.model_dump() for account in chain.accounts],
+        "parameters": chain.parameters,
+        "modules": chain.modules,
+    }
+    encoded = encode_genesis(content)
+    try:
+        genesis = decode_genesis(encoded)
+        start(genesis, machine_of(genesis, MODULES, Ed25519Scheme()))
+    except (GenesisError, DecodeError) as error:
+        raise ConfigurationError(f"chain {chain.name}: {error}") from None
+    return encoded
+
+
+def renew(output: Path, organization: str, now: datetime.datetime, days: int) -> None:
+    """New TLS keys and certificates for one organization. Raises ConfigurationError."""
+    home = Home(output / organization)
+    issue_all(_authority(output), home.path, organization, now, days)
+
+
+def revoke(output: Path, certificate: Path, now: datetime.datetime) -> Path:
+    """Add a certificate to the list of revoked ones, which is then to be copied to every node's `tls` folder."""
+    authority = _authority(output)
+    path, trusted = output / AUTHORITY / "revoked.pem", certificate_pem(authority.certificate)
+    serial = read_identity(certificate.read_bytes(), trusted).serial
+    before = Home.read_revoked(path, trusted)
+    fresh = path.with_name("revoked.pem.new")
+    fresh.write_bytes(make_revocations(authority, sorted({*before, serial}), now))
+    fresh.replace(path)
+    return path
+
+
+def _authority(output: Path) -> Authority:
+    folder = output / AUTHORITY
+    try:
+        return load_authority((folder / "authority.key").read_bytes(), (folder / "authority.pem").read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}; this needs the authority's folder") from None

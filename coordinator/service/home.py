@@ -1,0 +1,136 @@
+"""A node's folder: what `init` writes for one organization and `serve` runs.
+
+node.yaml                       this file's `NodeSettings`
+keys/validator.key              Ed25519, the consensus key
+keys/participant.key            Ed25519, signs the organization's transactions
+tls/node.key, tls/node.pem      what the node shows to others; replaced in place, taken up without a restart
+tls/gateway.key, .pem           for programs that submit;    tls/auditor.key, .pem    for those that only read
+tls/authority.pem, tls/revoked.pem
+chains/<name>/genesis.json, ledger.sqlite, sign.guard, index.sqlite
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coordinator.consensus.errors import DecodeError
+from coordinator.ledger.genesis import Genesis, decode_genesis
+from coordinator.service.errors import ConfigurationError
+from coordinator.service.identity import Credentials, read_revocations
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")]
+NODE = "node"
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pace(Strict):
+    """Times of a chain, in milliseconds: the same for all its validators, though nothing breaks if they differ."""
+
+    delay_ms: Annotated[int, Field(ge=1, le=60_000)] = 250
+    """The network delay that timeouts start from."""
+    heartbeat_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 1_000
+    """How long a leader without transactions waits before it makes an empty block."""
+    minimum_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    block_transactions: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+
+class ChainSettings(Strict):
+    """A chain that this node validates."""
+
+    name: Name
+    pace: Pace = Pace()
+
+
+class PeerSettings(Strict):
+    """Another node of the consortium, and how to reach it."""
+
+    name: Name
+    organization: Name
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    address: str
+
+
+class NodeSettings(Strict):
+    """node.yaml."""
+
+    name: Name
+    organization: Name
+    listen: str
+    metrics: str = ""
+    """HOST:PORT of the Prometheus page, plain HTTP: keep it on loopback. Empty: none."""
+    chains: tuple[ChainSettings, ...]
+    peers: tuple[PeerSettings, ...] = ()
+
+
+class Home:
+    """A node's folder that has been read."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigurationError."""
+        self.path = path
+        self.settings = read_settings(path / "node.yaml", NodeSettings)
+
+    @property
+    def validator_key(self) -> Path:
+        """File of the consensus key."""
+        return self.path / "keys" / "validator.key"
+
+    def chain_folder(self, chain: str) -> Path:
+        """Where a chain's files are."""
+        return self.path / "chains" / chain
+
+    def genesis(self, chain: str) -> Genesis:
+        """The genesis document of a chain. Raises ConfigurationError."""
+        path = self.chain_folder(chain) / "genesis.json"
+        try:
+            return decode_genesis(path.read_bytes())
+        except (OSError, DecodeError) as error:
+            raise ConfigurationError(f"{path}: {error}; copy the consortium's genesis file there") from None
+
+    def credentials(self, who: str = NODE) -> Credentials:
+        """TLS key and certificates as they are on disk now. Raises ConfigurationError."""
+        folder = self.path / "tls"
+        try:
+            mode = stat.S_IMODE((folder / f"{who}.key").stat().st_mode)
+            parts = [(folder / name).read_bytes() for name in (f"{who}.key", f"{who}.pem", "authority.pem")]
+        except OSError as error:
+            raise ConfigurationError(f"{error.filename}: {error.strerror}; is this a node's folder?") from None
+        if mode & 0o077:
+            raise ConfigurationError(f"{folder / who}.key: mode {mode:04o}, others may read the key; chmod 600 it")
+        return Credentials(*parts)
+
+    def revoked(self, authority: bytes) -> frozenset[int]:
+        """Serial numbers of revoked certificates; none where there is no list."""
+        return self.read_revoked(self.path / "tls" / "revoked.pem", authority)
+
+    @staticmethod
+    def read_revoked(path: Path, authority: bytes) -> frozenset[int]:
+        """Serial numbers in a file that the authority has signed; none where there is no file."""
+        return read_revocations(path.read_bytes(), authority) if path.is_file() else frozenset()
+
+
+def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
+    """A YAML file, checked. Raises ConfigurationError, which names the key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path}: {where or 'the file'}: {first['msg']}") from None

@@ -1,0 +1,398 @@
+"""One chain in a process: drives the pure core with what comes from peers, disk, application and clock.
+
+Everything here runs on the event loop; a step takes well under a millisecond. What steps want durable is collected in a
+`Batch`; as soon as the disk is free the batch goes there, and what it releases leaves when it is back. While it is
+there the loop goes on, so that under load one synchronisation covers many steps. A payload counts as stored once it is
+in a batch: whatever rests on it leaves with that batch or a later one, and batches become durable in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from coordinator.consensus.config import Config
+from coordinator.consensus.core import Core
+from coordinator.consensus.effects import (
+    Broadcast,
+    Build,
+    Certify,
+    Deliver,
+    EpochBegun,
+    PeerFault,
+    Persist,
+    Send,
+    SendPayload,
+    ServeBlock,
+    ServePayload,
+    ServeRange,
+    SetTimer,
+    StorePayload,
+)
+from coordinator.consensus.errors import DecodeError
+from coordinator.consensus.header import Header
+from coordinator.consensus.inputs import (
+    Built,
+    Certified,
+    EpochKnown,
+    Input,
+    PayloadStored,
+    PeerConnected,
+    Received,
+    Recovered,
+    Start,
+    TimerFired,
+    WorkWaiting,
+)
+from coordinator.consensus.messages import Message, Payload, decode, encode
+from coordinator.consensus.signing import Ed25519Scheme, Signer
+from coordinator.consensus.state import Anchor
+from coordinator.ledger.block import Block
+from coordinator.ledger.errors import TransactionRefused
+from coordinator.ledger.genesis import Genesis, machine_of
+from coordinator.ledger.state import Applied, LedgerState
+from coordinator.ledger.store import Finalized
+from coordinator.ledger.transaction import SignedTransaction, decode_transaction
+from coordinator.service.alarms import Alarms
+from coordinator.service.commits import Commits
+from coordinator.service.execution import CachedScheme, Execution, Payloads, transactions_of
+from coordinator.service.home import Pace
+from coordinator.service.intake import Intake
+from coordinator.service.log import Log
+from coordinator.service.mempool import Mempool
+from coordinator.service.metrics import ChainMetrics
+from coordinator.service.modules import MODULES
+from coordinator.service.outcomes import Outcomes
+from coordinator.service.serve_store import serve_block, serve_payload, serve_range
+from coordinator.service.writer import Writer
+
+_MS = 1_000_000
+_INPUTS_A_TURN = 64
+_TRANSACTIONS_A_TURN = 16
+_INLINE_PAYLOAD_BYTES = 4096
+_FORGET_BLOCKS = 256
+_UNHEALTHY_DELAYS = 30
+
+Post = Callable[[bytes, bytes], None]
+"""Sends bytes to a peer by its key."""
+
+
+class ChainHost:
+    """A validator of one chain."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        pace: Pace,
+        signer: Signer,
+        folder: Path,
+        post: Post,
+        metrics: ChainMetrics,
+        log: Log,
+    ) -> None:
+        self.genesis = genesis
+        self.pace = pace
+        self.metrics = metrics
+        self._signer = signer
+        self._post = post
+        self._log = log.bind(chain=genesis.name)
+        self.scheme = CachedScheme(Ed25519Scheme())
+        self.machine = machine_of(genesis, MODULES, self.scheme)
+        self.writer = Writer(folder, genesis, self.machine, signer)
+        self.mempool = Mempool(genesis.chain_id, self.scheme)
+        self.final_at = time.monotonic()
+        self.new_block = asyncio.Event()
+        self._config = Config(
+            pace.delay_ms * _MS,
+            genesis.epoch_length,
+            heartbeat_ns=pace.heartbeat_ms * _MS,
+            minimum_interval_ns=pace.minimum_interval_ms * _MS,
+        )
+        self._answers: deque[Input] = deque()
+        self._payloads_young: list[bytes] = []
+        self._payloads_old: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._intake = Intake(self._wake)
+        self._alarms = Alarms(self._wake)
+        self.outcomes = Outcomes()
+        self._commits = Commits(self.writer, metrics, post, self._finalized, self._spawn)
+        self._now_ns = 0
+        self._proposed: dict[bytes, float] = {}
+        self._told_waiting = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._executor = ThreadPoolExecutor(1, f"execute-{genesis.name}")
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Persist: self._commits.persist,
+            Broadcast: lambda effect: self._commits.send(effect, effect.recipients, encode(effect.message)),
+            Send: lambda effect: self._commits.send(effect, (effect.to,), encode(effect.message)),
+            SendPayload: self._send_payload,
+            SetTimer: lambda effect: self._alarms.set(effect.at_ns, effect.timer),
+            StorePayload: self._store_payload,
+            Build: self._build,
+            Certify: self._certify,
+            Deliver: self._deliver,
+            ServeBlock: lambda effect: self._serve(effect.to, serve_block, effect.digest),
+            ServePayload: lambda effect: self._serve(effect.to, serve_payload, effect.digest),
+            ServeRange: lambda effect: self._serve(effect.to, serve_range, effect.from_height, effect.limit),
+            EpochBegun: self._epoch_begun,
+            PeerFault: self._peer_fault,
+        }
+
+    # Life.
+
+    async def open(self, force_rejoin: bool = False) -> None:
+        """Recover from the disk. Raises StoreError."""
+        recovered = await asyncio.wrap_future(self.writer.submit(self.writer.open))
+        store = self.writer.store
+        payloads = Payloads(lambda digest: self.writer.submit(store.payload, digest).result())
+        for digest, payload in recovered.payloads.items():
+            payloads.put(digest, payload)
+        self.execution = Execution(self.machine, store.state, payloads)
+        self.core = Core(
+            self._config,
+            self._signer,
+            self.scheme,
+            Anchor(store.state.header, recovered.certificate, store.state.epoch_configs()),
+        )
+        self._commits.start(self.core.checkpoint)
+        must_rejoin = recovered.must_rejoin or force_rejoin
+        self._log.info("opened", height=store.state.header.height, journal=recovered.message, rejoin=must_rejoin)
+        if not recovered.is_new:
+            self._step(Recovered(recovered.records))
+        self._answers.append(Start(secrets.randbits(63) if must_rejoin else None))
+
+    async def run(self) -> None:
+        """Until cancelled; raises what stops this node."""
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._failed.done():
+                self._failed.result()
+            if self._turn():
+                self._wake.set()
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Stop; what is under way on the disk is finished."""
+        self._alarms.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._executor.shutdown()
+        await asyncio.to_thread(self.writer.close)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the chain has finalized something lately."""
+        pace = self.pace
+        limit_ms = 3 * max(pace.heartbeat_ms, pace.minimum_interval_ms) + _UNHEALTHY_DELAYS * pace.delay_ms
+        return time.monotonic() - self.final_at < max(3.0, limit_ms / 1000)
+
+    # What comes in.
+
+    async def receive(self, peer: bytes, data: bytes) -> None:
+        """A consensus message from a validator; waits while too much of its waits. Raises DecodeError."""
+        await self._intake.put(peer, decode(data))
+
+    async def receive_transactions(self, peer: bytes, transactions: Sequence[bytes]) -> None:
+        """Transactions on their way to everybody."""
+        for transaction in transactions:
+            await self._intake.put_transaction(peer, transaction)
+
+    def connected(self, peer: bytes) -> None:
+        """A validator can be reached."""
+        self.answer(PeerConnected(peer))
+
+    def waiting_transactions(self) -> list[bytes]:
+        """The queue, for a validator that may lack it."""
+        return self.mempool.encoded()
+
+    def answer(self, event: Input) -> None:
+        """Give the core an input of this node's own."""
+        self._answers.append(event)
+        self._wake.set()
+
+    def submit(self, encoded: bytes) -> tuple[bytes, bool]:
+        """Admit a transaction: its digest, and whether it is new here. Raises TransactionRefused, DecodeError."""
+        signed = decode_transaction(encoded)
+        is_new = self.mempool.add(self.execution.delivered, signed)
+        self._tell_waiting()
+        return signed.digest(self.genesis.chain_id), is_new
+
+    # Steps.
+
+    def _turn(self) -> bool:
+        """Some inputs, fairly from all peers; whether there are more."""
+        self._fire_timers()
+        taken = 0
+        while taken < _INPUTS_A_TURN:
+            before = taken
+            while self._answers and taken < _INPUTS_A_TURN:
+                self._step(self._answers.popleft())
+                taken += 1
+            for peer, message in self._intake.messages():
+                self._step(Received(peer, message))
+                taken += 1
+            if taken == before:
+                break
+        self._admit_gossip()
+        self._commits.flush()
+        return self._intake.let_in() or bool(self._answers)
+
+    def _step(self, event: Input) -> None:
+        self._now_ns = max(self._now_ns, time.time_ns())
+        for effect in self.core.step(self._now_ns, event):
+            self._handlers[type(effect)](effect)
+
+    def _admit_gossip(self) -> None:
+        for encoded in self._intake.transactions(_TRANSACTIONS_A_TURN):
+            try:
+                self.mempool.add(self.execution.delivered, decode_transaction(encoded))
+            except (TransactionRefused, DecodeError):
+                self.metrics.refused_transactions.inc()
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        waiting = self.mempool.is_waiting
+        if waiting != self._told_waiting:
+            self._told_waiting = waiting
+            self.answer(WorkWaiting(waiting))
+
+    def _fire_timers(self) -> None:
+        self._now_ns = max(self._now_ns, time.time_ns())
+        self._answers.extend(TimerFired(timer) for timer in self._alarms.due(self._now_ns))
+
+    # Work beside the steps.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._failed.done():
+            error = task.exception()
+            assert error is not None
+            self._failed.set_exception(error)
+            self._wake.set()
+
+    # Effects.
+
+    def _send_payload(self, effect: SendPayload) -> None:
+        data = encode(Payload(effect.payload))
+        for peer in effect.recipients:
+            self._post(peer, data)
+
+    def _store_payload(self, effect: StorePayload) -> None:
+        self.execution.payloads.put(effect.digest, effect.payload)
+        self._commits.store(effect.digest, effect.payload)
+        self._payloads_young.append(effect.digest)
+        self._answers.append(PayloadStored(effect.digest))
+
+    def _build(self, effect: Build) -> None:
+        started = time.perf_counter()
+        parent = self.execution.parent_of(effect)
+        candidates = self.mempool.candidates(parent, self.pace.block_transactions)
+        build = self.machine.build
+        if sum(len(one.encoded) for one in candidates) <= _INLINE_PAYLOAD_BYTES:
+            self._built(effect, started, *build(parent, candidates, effect.time_ms))
+        else:
+            self._spawn(self._build_apart(effect, started, parent, candidates))
+
+    async def _build_apart(
+        self, effect: Build, started: float, parent: LedgerState, candidates: Sequence[SignedTransaction]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        built = await loop.run_in_executor(self._executor, self.machine.build, parent, candidates, effect.time_ms)
+        self._built(effect, started, *built)
+
+    def _built(self, effect: Build, started: float, block: Block, applied: Applied) -> None:
+        self._executed(applied)
+        if len(self._proposed) > _FORGET_BLOCKS:
+            self._proposed.clear()
+        self._proposed[block.header.digest] = started
+        self.answer(Built(effect.view, block.header, block.payload))
+
+    def _certify(self, effect: Certify) -> None:
+        header = effect.header
+        known = self.execution.known(header.digest)
+        candidate = self.execution.candidate(header)
+        if known is not None:
+            self.answer(Certified(header.digest, True))
+        elif candidate is not None and len(candidate[1].payload) <= _INLINE_PAYLOAD_BYTES:
+            self._certified(header, self.execution.apply(*candidate))
+        elif candidate is not None:
+            self._spawn(self._certify_apart(header, *candidate))
+
+    async def _certify_apart(self, header: Header, parent: LedgerState, block: Block) -> None:
+        loop = asyncio.get_running_loop()
+        self._certified(header, await loop.run_in_executor(self._executor, self.execution.apply, parent, block))
+
+    def _certified(self, header: Header, applied: Applied | None) -> None:
+        if applied is not None:
+            self._executed(applied)
+        else:
+            self._log.warning("invalid block", height=header.height, digest=header.digest.hex())
+        self.answer(Certified(header.digest, applied is not None))
+
+    def _executed(self, applied: Applied) -> None:
+        self.execution.keep(applied)
+        self.mempool.in_block(transactions_of(applied), applied.state.header.height)
+        self._tell_waiting()
+
+    def _deliver(self, effect: Deliver) -> None:
+        header = effect.header
+        block, applied = self.execution.deliver(header)
+        self._commits.deliver(effect, Finalized(block, applied, effect.certificate))
+        self.mempool.finalized(applied.state, transactions_of(applied))
+        started = self._proposed.pop(header.digest, None)
+        if started is not None:
+            self.metrics.finalized_own(time.perf_counter() - started)
+        if header.height % _FORGET_BLOCKS == 0:
+            self._forget()
+        self._tell_waiting()
+
+    def _forget(self) -> None:
+        """Now and then: payloads of blocks that have not become final, and transactions past their validity."""
+        self.mempool.drop_expired(self.execution.delivered)
+        gone, self._payloads_old, self._payloads_young = self._payloads_old, self._payloads_young, []
+        for digest in gone:
+            self.execution.payloads.drop(digest)
+        self._commits.drop(gone)
+
+    def _finalized(self, finalized: Sequence[Finalized]) -> None:
+        """Durable: tell whoever waits."""
+        self.final_at = time.monotonic()
+        for entry in finalized:
+            self.metrics.finalized(entry.block.header.height, len(entry.applied.receipts) - 1)
+        self.outcomes.tell(finalized)
+        self.new_block.set()
+        self.new_block = asyncio.Event()
+
+    def _serve(self, to: bytes, serve: Callable[..., Message | None], *arguments: object) -> None:
+        self._spawn(self._serve_apart(to, serve, *arguments))
+
+    async def _serve_apart(self, to: bytes, serve: Callable[..., Message | None], *arguments: object) -> None:
+        answer = await asyncio.wrap_future(self.writer.submit(serve, self.writer.store, *arguments))
+        if answer is not None:
+            self._post(to, encode(answer))
+
+    def _epoch_begun(self, effect: EpochBegun) -> None:
+        following = self.execution.delivered.epoch_configs()[1]
+        assert following.epoch == effect.epoch + 1, "the epoch that begins is that of the next block"
+        self._log.info("epoch begun", epoch=effect.epoch)
+        self.answer(EpochKnown(following))
+
+    def _peer_fault(self, effect: PeerFault) -> None:
+        self.metrics.peer_faults.inc()
+        provable = effect.evidence is not None
+        self._log.warning("peer fault", peer=effect.peer.hex(), reason=effect.reason, provable=provable)

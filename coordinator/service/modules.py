@@ -1,0 +1,8 @@
+"""The parts of the state machine that a node of this software has; each chain's genesis says which make it."""
+
+from __future__ import annotations
+
+from coordinator.ledger.handlers import CORE
+from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION
+
+MODULES = (CORE, ESCROW_HUB, ESCROW_REGION)

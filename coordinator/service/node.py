@@ -1,0 +1,162 @@
+"""A node: all its chains, streams to its peers, the public interface, health and metrics, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from functools import partial
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from coordinator.ledger.keys import load_key
+from coordinator.service.access import Gate, Trust
+from coordinator.service.errors import ConfigurationError, ServiceError
+from coordinator.service.frames import STREAM_MESSAGE_BYTES
+from coordinator.service.home import Home
+from coordinator.service.host import ChainHost
+from coordinator.service.identity import read_identity
+from coordinator.service.log import Log
+from coordinator.service.metrics import ChainMetrics, NodeMetrics
+from coordinator.service.reading import Reader
+from coordinator.service.server import LEDGER_SERVICE, PEER_SERVICE, LedgerService, handlers
+from coordinator.service.transport import Transport
+
+_BLOCK_REPLY_BYTES = 8 * 2**20
+_WATCH_S = 1.0
+_GRACE_S = 1.0
+_SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", STREAM_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _BLOCK_REPLY_BYTES),
+    ("grpc.max_concurrent_streams", 4_096),
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
+    ("grpc.http2.max_ping_strikes", 3),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Node:
+    """Everything that runs for one folder."""
+
+    def __init__(self, home: Home, log: Log | None = None) -> None:
+        settings = home.settings
+        self._settings = settings
+        self._log = (log or Log()).bind(node=settings.name)
+        self._signer = load_key(home.validator_key)
+        self._trust = Trust(home)
+        self._metrics = NodeMetrics()
+        own = read_identity(self._trust.credentials.certificate, self._trust.credentials.authority)
+        self._trust.check(own)
+        if own.public_key != self._signer.public_key:
+            raise ConfigurationError(f"{home.path}: the certificate is not bound to keys/validator.key; renew it")
+        self._gate = Gate(self._trust, self._metrics, self._log)
+        self._transport = Transport(self._signer.public_key, settings.peers, self._trust, self._gate, self._log)
+        self._hosts: dict[bytes, ChainHost] = {}
+        self._readers: dict[bytes, Reader] = {}
+        for chain in settings.chains:
+            genesis = home.genesis(chain.name)
+            if genesis.name != chain.name:
+                raise ConfigurationError(f"chain {chain.name}: its genesis file is of {genesis.name}")
+            host = ChainHost(
+                genesis,
+                chain.pace,
+                self._signer,
+                home.chain_folder(chain.name),
+                partial(self._transport.post, genesis.chain_id),
+                ChainMetrics(self._metrics, chain.name),
+                self._log,
+            )
+            self._hosts[genesis.chain_id] = host
+            self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
+        self._health = health.aio.HealthServicer()
+
+    async def run(self, force_rejoin: bool = False) -> None:
+        """Until a signal asks to stop; raises what makes it impossible to go on."""
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        server = await self._open(force_rejoin)
+        try:
+            await self._work(stopping)
+        finally:
+            await self._transport.stop()
+            await server.stop(_GRACE_S)
+            for chain_id, host in self._hosts.items():
+                await asyncio.to_thread(self._readers[chain_id].close)
+                await host.close()
+        self._log.info("stopped")
+
+    async def _open(self, force_rejoin: bool) -> grpc.aio.Server:
+        for chain_id, host in self._hosts.items():
+            await host.open(force_rejoin)
+            reader = self._readers[chain_id]
+            await asyncio.wrap_future(reader.submit(reader.open))
+        server = grpc.aio.server(interceptors=(self._gate,), options=_SERVER_OPTIONS)
+        ledger = LedgerService(self._settings, self._signer.public_key, self._hosts, self._readers, self._transport)
+        server.add_generic_rpc_handlers(tuple(handlers(ledger, self._transport)))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (LEDGER_SERVICE, PEER_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        try:
+            port = server.add_secure_port(self._settings.listen, self._trust.server_credentials())
+        except RuntimeError as error:
+            raise ServiceError(f"cannot listen on {self._settings.listen}: {error}; is another node there?") from None
+        await server.start()
+        if self._settings.metrics:
+            address, _, metrics_port = self._settings.metrics.rpartition(":")
+            start_http_server(int(metrics_port), address, self._metrics.registry)
+        self._transport.start(self._hosts)
+        self._log.info("serving", listen=self._settings.listen, port=port, chains=len(self._hosts))
+        return server
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(host.run()) for host in self._hosts.values()]
+        tasks += [loop.create_task(self._watch()), loop.create_task(_until(stopping))]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _watch(self) -> None:
+        """Once a second: certificates and revocations on disk, health, gauges."""
+        while True:
+            try:
+                if self._trust.refresh():
+                    self._log.info("certificates read anew")
+            except (ServiceError, OSError, ValueError) as error:
+                self._log.warning("certificates on disk are not usable", reason=str(error))
+            self._transport.check_sessions()
+            await self._show(list(self._hosts.values()))
+            await asyncio.sleep(_WATCH_S)
+
+    async def _show(self, hosts: Sequence[ChainHost]) -> None:
+        serving, failing = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+        metrics = self._metrics
+        for host in hosts:
+            name, status = host.genesis.name, host.core.status
+            await self._health.set(name, serving if host.is_healthy else failing)
+            metrics.healthy.labels(name).set(host.is_healthy)
+            metrics.view.labels(name).set(status.view)
+            metrics.epoch.labels(name).set(status.epoch)
+            metrics.waiting.labels(name).set(len(host.mempool))
+        await self._health.set("", serving if all(host.is_healthy for host in hosts) else failing)
+        for link in self._transport.links.values():
+            metrics.connected.labels(link.peer.name).set(link.session is not None)
+            metrics.queued.labels(link.peer.name).set(len(link.outbox))
+            metrics.dropped.labels(link.peer.name).set(link.outbox.dropped)
+
+
+async def _until(stopping: asyncio.Event) -> None:
+    await stopping.wait()
