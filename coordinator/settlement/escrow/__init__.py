@@ -39,5 +39,5 @@ Deviations from the design, each because its letter leaves a hole:
     it first releases the old escrow before it looks at its funds.
   * The hub keeps a verdict that comes after the decision. It decides nothing, but a conflict still freezes.
   * A region's own escrow never counts as spendable and its pending credits are kept free below int64: a COMMIT
-    must not fail.
+    must not fail. Where the ledger cannot book a credit or refund all the same, it is kept in suspense for the owner.
 """

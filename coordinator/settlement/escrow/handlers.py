@@ -3,7 +3,7 @@
 Hub transactions                                   Region transactions
 escrow_open      the bytes of an OPEN              escrow_event     proof of a hub event
 escrow_receipt   proof of a region's receipt       escrow_boundary  the hub's next boundary
-escrow_boundary  a region's next boundary
+escrow_boundary  a region's next boundary          escrow_suspense  account and asset: pay what is owed and fits
 escrow_fork      two finalizations of a region
 escrow_region    a validator's signal to register a region
 
@@ -146,6 +146,13 @@ def _region_event(context: Context, content: bytes) -> None:
         raise Rejected(f"escrow_{error.rule.lower()}", str(error)) from None
 
 
+def _region_suspense(context: Context, content: bytes) -> None:
+    reader = Reader(content)
+    account, asset = reader.text(), reader.text()
+    reader.end()
+    RegionLedger(context).pay_suspense(account.encode(), asset)
+
+
 def _region_boundary(context: Context, content: bytes) -> None:
     RegionLedger(context).chains.advance(content)
 
@@ -197,7 +204,11 @@ ESCROW_HUB = Module(
 
 ESCROW_REGION = Module(
     name="escrow_region",
-    handlers={"escrow_event": _region_event, "escrow_boundary": _region_boundary},
+    handlers={
+        "escrow_event": _region_event,
+        "escrow_boundary": _region_boundary,
+        "escrow_suspense": _region_suspense,
+    },
     genesis=_region_genesis,
 )
 """A region's part of the protocol."""

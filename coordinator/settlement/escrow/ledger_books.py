@@ -13,6 +13,8 @@ Region                                    entry
 name                                      its own, and the hub's chain id
 record/<sid>                              RegionRecord
 mandate/<nonce><account> 0x00 <asset>     int64 micro-units
+pending/<account> 0x00 <asset>            what settlements in YES could still add, in 16 bytes
+suspense/<account> 0x00 <asset>           what is owed because the account could not hold it, in 16 bytes
 watermark                                 id
 
 Balances and escrows of a region are the ledger's own (`coordinator.ledger.accounts`): a BURN leaves the chain as
@@ -35,6 +37,7 @@ from coordinator.settlement.escrow.books import HubParameters, RegionEntry
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, Chains
 from coordinator.settlement.escrow.encoding import SID_SIZE, encode_event, encode_sid, read_sid
 from coordinator.settlement.escrow.hub_index import HubIndex
+from coordinator.settlement.escrow.money import money, money_key, set_money, set_sum
 from coordinator.settlement.escrow.records import (
     HubRecord,
     HubTransition,
@@ -50,25 +53,10 @@ from coordinator.settlement.escrow.stored import (
     encode_hub_record,
     encode_region_record,
 )
-from coordinator.settlement.escrow.types import HASH_SIZE, SettlementId
+from coordinator.settlement.escrow.types import AMOUNT_MAX, HASH_SIZE, SettlementId
 
 _RECORD, _LAST, _WATERMARK, _PARAMETERS, _NAME = b"record/", b"last", b"watermark", b"parameters", b"name"
-
-
-def _money_key(kind: bytes, name: bytes, asset: str) -> bytes:
-    return kind + name + b"\0" + asset.encode()
-
-
-def _money(records: Records, key: bytes) -> int:
-    data = records.get(key)
-    return 0 if data is None else int.from_bytes(data, "big", signed=True)
-
-
-def _set_money(records: Records, key: bytes, amount: int) -> None:
-    if amount:
-        records.put(key, Writer().int64(amount).encoded)
-    else:
-        records.delete(key)
+_PENDING, _SUSPENSE = b"pending/", b"suspense/"
 
 
 def _sid(records: Records, key: bytes) -> SettlementId | None:
@@ -171,23 +159,23 @@ class HubLedger:
 
     def position(self, region: str, asset: str) -> int:
         """Net receipts by committed settlements."""
-        return _money(self.records, _money_key(b"position/", region.encode(), asset))
+        return money(self.records, money_key(b"position/", region.encode(), asset))
 
     def limit(self, region: str, asset: str) -> int:
         """How far the position may fall below zero."""
-        return _money(self.records, _money_key(b"limit/", region.encode(), asset))
+        return money(self.records, money_key(b"limit/", region.encode(), asset))
 
     def put_limit(self, region: str, asset: str, amount: int) -> None:
         """What a region's collateral is good for."""
-        _set_money(self.records, _money_key(b"limit/", region.encode(), asset), amount)
+        set_money(self.records, money_key(b"limit/", region.encode(), asset), amount)
 
     def reserved(self, nonce: bytes, region: str, asset: str) -> int:
         """Set aside for one coupling."""
-        return _money(self.records, _money_key(b"reserved/" + nonce, region.encode(), asset))
+        return money(self.records, money_key(b"reserved/" + nonce, region.encode(), asset))
 
     def coupling_exposure(self, region: str, asset: str) -> int:
         """Set aside for all couplings."""
-        wanted = _money_key(b"", region.encode(), asset)
+        wanted = money_key(b"", region.encode(), asset)
         skip = len(b"reserved/") + HASH_SIZE
         entries = self.records.items(b"reserved/")
         return sum(int.from_bytes(value, "big", signed=True) for key, value in entries if key[skip:] == wanted)
@@ -201,13 +189,13 @@ class HubLedger:
             self._find(record)
             self.records.put(_LAST, encode_sid(max(record.sid, self.last_sid or record.sid)))
         for key, amount in _hub_changes(transition).items():
-            _set_money(self.records, key, _money(self.records, key) + amount)
+            set_money(self.records, key, money(self.records, key) + amount)
         for nonce in transition.released:
             for key, _ in tuple(self.records.items(b"reserved/" + nonce)):
                 self.records.delete(key)
         for item in transition.reserved:
-            key = _money_key(b"reserved/" + item.nonce, item.region.encode(), item.asset)
-            _set_money(self.records, key, item.amount)
+            key = money_key(b"reserved/" + item.nonce, item.region.encode(), item.asset)
+            set_money(self.records, key, item.amount)
         for name in transition.frozen:
             entry = self.region(name)
             assert entry is not None, "only registered regions are frozen"
@@ -238,7 +226,7 @@ def _hub_changes(transition: HubTransition) -> dict[bytes, int]:
     changes: dict[bytes, int] = {}
 
     def add(kind: bytes, name: str, asset: str, amount: int) -> None:
-        key = _money_key(kind, name.encode(), asset)
+        key = money_key(kind, name.encode(), asset)
         changes[key] = changes.get(key, 0) + amount
 
     for change in transition.positions:
@@ -313,18 +301,36 @@ class RegionLedger:
 
     def pending(self, account: bytes, asset: str) -> int:
         """What refunds and commits could still add."""
-        found = [self.record(sid) for sid in self.sids()]
-        waiting = [record for record in found if record is not None and record.state is RegionState.YES]
-        legs = [leg for record in waiting for leg in record.legs if (leg.account, leg.asset) == (account, asset)]
-        return sum(abs(leg.amount) for leg in legs)
+        return money(self.records, money_key(_PENDING, account, asset))
+
+    def suspense(self, account: bytes, asset: str) -> int:
+        """What an account is owed by settlements and could not hold when they were applied."""
+        return money(self.records, money_key(_SUSPENSE, account, asset))
+
+    def pay_suspense(self, account: bytes, asset: str) -> None:
+        """Credit of it what the account has room for. Raises Rejected where that is nothing."""
+        held = self.suspense(account, asset)
+        amount = min(held, AMOUNT_MAX - max(0, self.free(account, asset))) if held else 0
+        if amount <= 0:
+            raise Rejected("no_suspense", f"nothing is owed in {asset} that the account could hold")
+        accounts.mint(self.context.view, asset, account.decode(), amount)
+        self._add(_SUSPENSE, account, asset, -amount)
+
+    def _add(self, kind: bytes, account: bytes, asset: str, amount: int) -> None:
+        key = money_key(kind, account, asset)
+        set_sum(self.records, key, money(self.records, key) + amount)
+
+    def _count_pending(self, record: RegionRecord, sign: int) -> None:
+        for leg in record.legs if record.state is RegionState.YES else ():
+            self._add(_PENDING, leg.account, leg.asset, sign * abs(leg.amount))
 
     def mandate(self, nonce: bytes, account: bytes, asset: str) -> int | None:
         """The leg this region computed itself."""
-        return _money(self.records, _money_key(b"mandate/" + nonce, account, asset)) or None
+        return money(self.records, money_key(b"mandate/" + nonce, account, asset)) or None
 
     def put_mandate(self, nonce: bytes, account: bytes, asset: str, amount: int) -> None:
         """The region computed a netting, and will agree to exactly this leg."""
-        _set_money(self.records, _money_key(b"mandate/" + nonce, account, asset), amount)
+        set_money(self.records, money_key(b"mandate/" + nonce, account, asset), amount)
 
     def authorises(self, account: bytes, message: bytes, signature: bytes) -> bool:
         """Whether this is the signature of the account's owner, a participant that is not frozen."""
@@ -340,6 +346,10 @@ class RegionLedger:
         for sid in transition.pruned:
             self.records.delete(_RECORD + encode_sid(sid))
         for record in transition.records:
+            earlier = self.record(record.sid)
+            if earlier is not None:
+                self._count_pending(earlier, -1)
+            self._count_pending(record, 1)
             self.records.put(_RECORD + encode_sid(record.sid), encode_region_record(record))
         for nonce in transition.spent_mandates:
             for key, _ in tuple(self.records.items(b"mandate/" + nonce)):
@@ -355,16 +365,33 @@ class RegionLedger:
             case MovementKind.LOCK:
                 accounts.lock(view, escrow_id, item.asset, owner, item.amount)
             case MovementKind.REFUND:
-                _check_amount(accounts.refund(view, escrow_id).amount, item)
+                self._refund(item)
             case MovementKind.BURN:
                 _check_amount(accounts.burn_escrow(view, escrow_id).amount, item)
             case MovementKind.CREDIT:
-                accounts.mint(view, item.asset, owner, item.amount)
+                self._credit(item)
+
+    def _credit(self, item: Movement) -> None:
+        """A proven COMMIT is never refused: others have paid already. What the account cannot hold is owed to it."""
+        try:
+            accounts.mint(self.context.view, item.asset, item.account.decode(), item.amount)
+        except Rejected:
+            self._add(_SUSPENSE, item.account, item.asset, item.amount)
+
+    def _refund(self, item: Movement) -> None:
+        """Nor is a proven ABORT."""
+        view, escrow_id = self.context.view, escrow_key(item)
+        try:
+            held = accounts.refund(view, escrow_id)
+        except Rejected:
+            held = accounts.burn_escrow(view, escrow_id)
+            self._add(_SUSPENSE, item.account, item.asset, item.amount)
+        _check_amount(held.amount, item)
 
 
 def escrow_key(item: Movement) -> bytes:
     """The id of the ledger's escrow that holds a debit."""
-    return encode_sid(item.sid) + hashlib.sha256(_money_key(b"", item.account, item.asset)).digest()
+    return encode_sid(item.sid) + hashlib.sha256(money_key(b"", item.account, item.asset)).digest()
 
 
 def _check_amount(held: int, item: Movement) -> None:

@@ -196,7 +196,7 @@ def advance_watermark(books: RegionBooks, watermark: SettlementId) -> RegionTran
     """Forget what the hub has closed. What is in doubt stays, whatever the watermark says."""
     if guards.below(watermark, books.watermark):
         return NOTHING
-    pruned = tuple(record.sid for record in _records(books) if guards.prunable(record, watermark))
+    pruned = tuple(record.sid for record in _records(books, watermark) if guards.prunable(record, watermark))
     return RegionTransition(pruned=pruned, watermark=watermark)
 
 
@@ -215,8 +215,10 @@ def in_doubt(books: RegionBooks) -> tuple[InDoubt, ...]:
     return tuple(InDoubt(record.sid, record.in_doubt_since, record.legs) for record in waiting)
 
 
-def _records(books: RegionBooks) -> Iterator[RegionRecord]:
+def _records(books: RegionBooks, last: SettlementId | None = None) -> Iterator[RegionRecord]:
     for sid in books.sids():
+        if last is not None and sid > last:
+            return
         record = books.record(sid)
         assert record is not None, f"{sid} is listed and has no record"
         yield record

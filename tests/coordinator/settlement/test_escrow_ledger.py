@@ -14,6 +14,7 @@ from coordinator.consensus.header import Header
 from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.accounts import balance
 from coordinator.ledger.boundary import Boundary
+from coordinator.ledger.codec import Writer
 from coordinator.ledger.errors import GenesisError
 from coordinator.ledger.genesis import decode_genesis, encode_genesis, machine_of, start
 from coordinator.ledger.handlers import CORE
@@ -30,8 +31,16 @@ from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
 from coordinator.settlement.escrow.hub_record import open_payment
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
-from coordinator.settlement.escrow.records import Change, HubRecord, HubTransition, RegionRecord, RegionState, Vote
-from coordinator.settlement.escrow.region_record import in_doubt
+from coordinator.settlement.escrow.records import (
+    Change,
+    HubRecord,
+    HubTransition,
+    RegionRecord,
+    RegionState,
+    RegionTransition,
+    Vote,
+)
+from coordinator.settlement.escrow.region_record import Moment, in_doubt, prepare
 from coordinator.settlement.escrow.stored import (
     decode_hub_record,
     decode_region_record,
@@ -54,6 +63,7 @@ from coordinator.settlement.escrow.types import (
     SettlementId,
     Verdict,
 )
+from protos.gridaccord.v1 import ledger_pb2 as pb
 from tests.coordinator.ledger.support import MILLION, VALIDATORS, Chain, codes
 from tests.coordinator.settlement.escrow_support import FIRST, LEGS, leg, payment
 
@@ -324,6 +334,74 @@ def test_the_end_of_a_block_reads_only_what_it_ends(monkeypatch: pytest.MonkeyPa
     assert HubLedger(context).unclosed() == ()
     left = [key for key, _ in context.records.items() if key.startswith((b"due/", b"close/", b"when/", b"member/"))]
     assert left == []
+
+
+def test_a_proven_commit_is_never_refused_and_what_did_not_fit_is_paid_later() -> None:
+    """Between the YES and the COMMIT the account is filled up to the end of int64."""
+    ledgers = Ledgers()
+    region = ledgers.regions["B"]
+    ledgers.hub.block(("escrow_open", ledgers.opening().encoded))
+    ledgers.relay("A")
+    ledgers.relay("B")
+    others = balance(region.state.view, "alice", "EUR")
+    room = AMOUNT_MAX - balance(region.state.view, "bob", "EUR") - others
+    fill = pb.Issue(owner="bob", asset="EUR", amount=room).SerializeToString()
+    give = pb.Transfer(to="bob", asset="EUR", amount=others).SerializeToString()
+    assert region.block(("mint", fill)) == [""]
+    assert region.block(("transfer", give), signer="alice") == [""]
+    filled = ledgers.balances()[1]
+    assert filled == AMOUNT_MAX
+    ledgers.relay()
+    record = ledgers.region_books("B").record(SettlementId(7, 0))
+    assert record is not None
+    assert record.state is RegionState.COMMITTED
+    assert ledgers.region_books("B").suspense(b"bob", "EUR") == 7 * MILLION
+    assert ledgers.balances()[1] == filled
+    check_books(region.state.tree)
+    claim = Writer().text("bob").text("EUR").encoded
+    assert region.block(("escrow_suspense", Writer().text("alice").text("EUR").encoded)) == ["no_suspense"]
+    assert region.block(("escrow_suspense", claim)) == ["no_suspense"]
+
+
+def test_suspense_is_paid_as_far_as_there_is_room() -> None:
+    books = Ledgers().region_books("B")
+    books.records.put(b"suspense/bob\0EUR", (5).to_bytes(16, "big", signed=True))
+    before = books.free(b"bob", "EUR")
+    ESCROW_REGION.handlers["escrow_suspense"](books.context, Writer().text("bob").text("EUR").encoded)
+    assert books.free(b"bob", "EUR") == before + 5
+    assert books.suspense(b"bob", "EUR") == 0
+    check_books(books.context.view.tree)
+
+
+@given(st.lists(st.tuples(st.sampled_from(RegionState), st.integers(-9, 9)), max_size=8))
+def test_the_stored_sum_of_pending_amounts_is_that_of_the_records(written: list[tuple[RegionState, int]]) -> None:
+    books = Ledgers().region_books("A")
+    for place, (state, amount) in enumerate(written):
+        legs = (Leg("A", b"alice", "EUR", amount),) if state is RegionState.YES and amount else ()
+        record = RegionRecord(SettlementId(7, place % 3), bytes(32), state, legs=legs)
+        books.apply(RegionTransition(records=(record,)))
+    records = [record for sid in books.sids() if (record := books.record(sid)) is not None]
+    waiting = [record for record in records if record.state is RegionState.YES]
+    assert books.pending(b"alice", "EUR") == sum(abs(leg.amount) for record in waiting for leg in record.legs)
+
+
+def test_a_region_reads_no_old_record_for_a_new_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers = Ledgers()
+    books = ledgers.region_books("B")
+    for place in range(50):
+        books.apply(
+            RegionTransition(records=(RegionRecord(SettlementId(1, place), bytes(32), RegionState.NO, Verdict.NO),))
+        )
+    read: list[SettlementId] = []
+    decode = ledger_books.decode_region_record
+
+    def counted(sid: SettlementId, data: bytes) -> RegionRecord:
+        read.append(sid)
+        return decode(sid, data)
+
+    monkeypatch.setattr(ledger_books, "decode_region_record", counted)
+    assert prepare(books, SettlementId(7, 0), ledgers.opening(), Moment(1, 0)).records[0].state is RegionState.YES
+    assert read == []
 
 
 def test_boundaries_carry_a_yes_over_epochs() -> None:
