@@ -28,12 +28,17 @@ def set_retry(state: State) -> None:
 
 
 def on_timeout(state: State, timer: Timer) -> None:
-    """R7: the leader timeout counts only without a proposal, the other one in any case."""
+    """R7: the leader timeout counts only without a proposal, the other one in any case.
+
+    A node that rejoins may come above its floor without leaving the view, so until then the timeout comes again.
+    """
     if timer.view != state.view:
         return
     current = state.round(timer.view)
     if timer.kind is TimerKind.LEADER and current.proposal is not None:
         return
+    if not guards.is_above_floor(state):
+        state.set_timer(timer.kind, state.now_ns + state.delta_ns, timer.view)
     nullify(state, timer.view)
 
 

@@ -19,3 +19,9 @@ def test_a_rejoin_goes_on_after_a_crash_and_into_the_next_epoch(seed: int) -> No
     """A node that knew its floor, and crashed before it was above it, met the end of the epoch without a nonce."""
     outcome = run_seed(seed, ALL_FAULTS)
     assert outcome.failure is None, outcome.line()
+
+
+def test_a_view_is_given_up_by_a_node_that_became_sure_in_it() -> None:
+    """Its timeouts came while it was below its floor; then it led the view, and nothing made it give the view up."""
+    outcome = run_seed(9180, ALL_FAULTS)
+    assert outcome.failure is None, outcome.line()
