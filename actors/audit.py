@@ -17,11 +17,8 @@ import typer
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.audit import AuditReport, audit
 from coordinator.ledger.errors import StoreError
-from coordinator.ledger.handlers import CORE
-from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION
+from coordinator.service.modules import MODULES
 
-MODULES = (CORE, ESCROW_HUB, ESCROW_REGION)
-"""The parts of the state machine that this software has; a genesis document says which make its chain."""
 LEDGER_FILE = "ledger.sqlite"
 _PROGRESS_AFTER_S = 2.0
 _CHAIN_ID_DIGITS = 64

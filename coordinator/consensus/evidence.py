@@ -20,7 +20,6 @@ from coordinator.consensus.wire import SIGNATURE_BYTES, Reader
 _DOMAIN = b"gridaccord/consensus/v1/evidence"
 _HEAD = struct.Struct(">32sQQH")
 _VOTE = struct.Struct(f">BQ32s{SIGNATURE_BYTES}s")
-EVIDENCE_BYTES = _HEAD.size + 2 * _VOTE.size
 
 
 class EvidenceKind(enum.IntEnum):

@@ -19,7 +19,6 @@ from coordinator.service.transport import Transport
 from protos.gridaccord.v1 import service_pb2 as pb
 
 PEER_SERVICE, LEDGER_SERVICE = "gridaccord.v1.Peer", "gridaccord.v1.Ledger"
-_STREAMED_AT_ONCE = 64
 
 
 class LedgerService:

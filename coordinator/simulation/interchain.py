@@ -41,7 +41,7 @@ from coordinator.simulation.escrow_books import (
 from coordinator.simulation.node import Node
 from coordinator.simulation.options import DELTA_NS, Fault, Options, draw
 from coordinator.simulation.relay import Mempools, Relay, Source
-from coordinator.simulation.simulation import HEIGHTS_AFTER, Outcome, bound_ns, make_chain, replay, stuck
+from coordinator.simulation.simulation import HEIGHTS_AFTER, Outcome, bound_ns, failure_of, make_chain, replay, stuck
 from coordinator.simulation.trace import Trace
 from coordinator.simulation.world import World
 
@@ -129,23 +129,18 @@ class Interchain:
 
     def run(self) -> Outcome:
         """Both phases; failures are part of the outcome."""
-        kind = failure = None
-        try:
-            for chain in self.chains.values():
-                chain.start()
-            for relay in self.relays:
-                relay.start()
-            self.world.after(3 * DELTA_NS, self._work)
-            self._safety_phase()
-            self._liveness_phase()
-            for chain in self.chains.values():
-                replay(chain)
-        except LivenessFailure as error:
-            kind, failure = "liveness", str(error)
-        except Exception as error:
-            # Also what the product raises: nothing but an oracle's verdict is expected here.
-            kind, failure = "safety", f"{type(error).__name__}: {error}"
-        return self._outcome(kind, failure)
+        return self._outcome(*failure_of(self._phases))
+
+    def _phases(self) -> None:
+        for chain in self.chains.values():
+            chain.start()
+        for relay in self.relays:
+            relay.start()
+        self.world.after(3 * DELTA_NS, self._work)
+        self._safety_phase()
+        self._liveness_phase()
+        for chain in self.chains.values():
+            replay(chain)
 
     def _safety_phase(self) -> None:
         world, most = self.world, SAFETY_EVENTS_A_CHAIN * len(self.chains)

@@ -113,18 +113,13 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Both phases; failures are part of the outcome."""
-        kind = failure = None
-        try:
-            self.chain.start()
-            self._safety_phase()
-            self._liveness_phase()
-            replay(self.chain)
-        except LivenessFailure as error:
-            kind, failure = "liveness", str(error)
-        except Exception as error:
-            # Also what the product raises: nothing but an oracle's verdict is expected here.
-            kind, failure = "safety", f"{type(error).__name__}: {error}"
-        return self._outcome(kind, failure)
+        return self._outcome(*failure_of(self._phases))
+
+    def _phases(self) -> None:
+        self.chain.start()
+        self._safety_phase()
+        self._liveness_phase()
+        replay(self.chain)
 
     def _safety_phase(self) -> None:
         world = self.world
@@ -158,6 +153,18 @@ class Simulation:
             kind,
             None if failure is None else where,
         )
+
+
+def failure_of(run: Callable[[], None]) -> tuple[str | None, str | None]:
+    """What kind of failure a run ends in, and its words; None twice where it ends well."""
+    try:
+        run()
+    except LivenessFailure as error:
+        return "liveness", str(error)
+    except Exception as error:
+        # Also what the product raises: nothing but an oracle's verdict is expected here.
+        return "safety", f"{type(error).__name__}: {error}"
+    return None, None
 
 
 def stuck(behind: list[Node], target: int) -> str:
