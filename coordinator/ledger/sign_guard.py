@@ -103,6 +103,10 @@ class SignGuard:
         """Nothing is signed at or below it."""
         return self._floor
 
+    def votes(self) -> tuple[Vote, ...]:
+        """Every vote above the floor."""
+        return tuple(vote for votes in self._votes.values() for vote in votes)
+
     def sign(self, votes: Sequence[Vote]) -> list[bytes]:
         """Signatures of votes, with one synchronisation for all. Raises SigningRefused, and then signs none.
 
@@ -135,7 +139,7 @@ class SignGuard:
         """Write the file anew with the floor and what lies above it."""
         fresh = self._path.with_name(self._path.name + ".new")
         handle = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
-        kept = (vote for votes in self._votes.values() for vote in votes)
+        kept = self.votes()
         _write(handle, _head(self._chain_id, self.public_key, self._floor) + b"".join(map(_record, kept)))
         os.fsync(handle)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

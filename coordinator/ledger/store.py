@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from coordinator.consensus.certificate import Certificate, decode_certificate
@@ -122,21 +122,32 @@ class Store:
         with translated(self.path), transaction(self._connection):
             yield
 
-    def commit(self, finalized: Sequence[Finalized], journal: Sequence[bytes] = ()) -> None:
-        """Add finalized blocks in order, and journal records of the same step. All or nothing, durable on return.
+    def commit(
+        self,
+        finalized: Sequence[Finalized] = (),
+        journal: Sequence[bytes] = (),
+        payloads: Mapping[bytes, bytes] = MappingProxyType({}),
+        drop_payloads: Sequence[bytes] = (),
+    ) -> None:
+        """Add finalized blocks in order, journal records and payloads of blocks that are not final, by digest; forget
+        payloads of blocks that will not be final. All or nothing, durable on return.
 
         The last block carries a certificate, which also finalizes those before it; so does the last of an epoch.
         """
-        if not finalized:
-            return self.append_journal(journal)
-        assert finalized[-1].certificate is not None, "the last block of a commit carries its finalization"
+        if not (finalized or journal or payloads or drop_payloads):
+            return
+        last = finalized[-1].certificate if finalized else None
+        assert last is not None or not finalized, "the last block of a commit carries its finalization"
         state = self.state
         with self._writing():
+            self._connection.executemany("INSERT OR IGNORE INTO pending_payloads VALUES (?, ?)", payloads.items())
             for entry in finalized:
                 self._insert(state, entry)
                 state = entry.applied.state
             self._write_state(state, finalized)
             self._insert_journal(journal)
+            gone = ((digest,) for digest in drop_payloads)
+            self._connection.executemany("DELETE FROM pending_payloads WHERE digest = ?", gone)
         self.state = state
 
     def _insert(self, parent: LedgerState, entry: Finalized) -> None:
@@ -181,9 +192,7 @@ class Store:
 
     def append_journal(self, records: Sequence[bytes]) -> None:
         """Keep consensus records; durable on return."""
-        if records:
-            with self._writing():
-                self._insert_journal(records)
+        self.commit(journal=records)
 
     def _insert_journal(self, records: Sequence[bytes]) -> None:
         (last,) = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
@@ -218,13 +227,11 @@ class Store:
 
     def put_payload(self, digest: bytes, payload: bytes) -> None:
         """Keep the payload of a block that is not final; durable on return."""
-        with self._writing():
-            self._connection.execute("INSERT OR IGNORE INTO pending_payloads VALUES (?, ?)", (digest, payload))
+        self.commit(payloads={digest: payload})
 
-    def drop_payloads(self, digests: Iterable[bytes]) -> None:
+    def drop_payloads(self, digests: Sequence[bytes]) -> None:
         """Forget payloads of blocks that will not be final."""
-        with self._writing():
-            self._connection.executemany("DELETE FROM pending_payloads WHERE digest = ?", ((d,) for d in digests))
+        self.commit(drop_payloads=digests)
 
     def payload(self, digest: bytes) -> bytes | None:
         """A payload by its digest, of a finalized block or of one that is not final."""

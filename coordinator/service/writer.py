@@ -37,39 +37,6 @@ from coordinator.service.transaction_index import TransactionIndex
 _T = TypeVar("_T")
 
 
-class HostGuard(SignGuard):
-    """The sign guard, which also tells what it remembers."""
-
-    def votes(self) -> tuple[Vote, ...]:
-        """Every vote above the floor."""
-        return tuple(vote for votes in self._votes.values() for vote in votes)
-
-
-class HostStore(Store):
-    """The ledger file, which also takes everything that a batch holds in one commit."""
-
-    def commit_batch(self, batch: Batch) -> None:
-        """All or nothing, durable on return."""
-        records = [encode_record(record) for record in (*batch.records, *batch.checkpoint)]
-        state = self.state
-        with self._writing():
-            execute = self._connection.execute
-            for digest, payload in batch.payloads.items():
-                execute("INSERT OR IGNORE INTO pending_payloads VALUES (?, ?)", (digest, payload))
-            for entry in batch.finalized:
-                self._insert(state, entry)
-                state = entry.applied.state
-            if batch.finalized:
-                assert batch.finalized[-1].certificate is not None, "the last block carries its finalization"
-                self._write_state(state, batch.finalized)
-            self._insert_journal(records)
-            for digest in batch.drop_payloads:
-                execute("DELETE FROM pending_payloads WHERE digest = ?", (digest,))
-        self.state = state
-        if batch.checkpoint:
-            self.trim_journal(len(batch.checkpoint))
-
-
 @dataclass(slots=True)
 class Batch:
     """What one commit makes durable. `releases` are called in order once it is."""
@@ -116,8 +83,8 @@ class Writer:
         """Run something in the disk's thread."""
         return self._disk.submit(call, *arguments)
 
-    store: HostStore
-    guard: HostGuard
+    store: Store
+    guard: SignGuard
     index: TransactionIndex
 
     def open(self) -> Recovered:
@@ -125,14 +92,12 @@ class Writer:
         ledger, guard = self._folder / "ledger.sqlite", self._folder / "sign.guard"
         is_new, never_signed = not ledger.exists(), not guard.exists()
         if is_new:
-            HostStore.create(ledger, self._genesis, self._machine).close()
+            Store.create(ledger, self._genesis, self._machine).close()
             if never_signed:
-                HostGuard.create(guard, self._genesis.chain_id, self._signer).close()
-        store = HostStore.open(ledger)
-        assert isinstance(store, HostStore), "open makes the class it is called on"
-        self.store = store
+                SignGuard.create(guard, self._genesis.chain_id, self._signer).close()
+        self.store = Store.open(ledger)
         assert self.store.genesis.chain_id == self._genesis.chain_id, "the ledger is of another genesis"
-        self.guard = HostGuard(guard, self._genesis.chain_id, self._signer)
+        self.guard = SignGuard(guard, self._genesis.chain_id, self._signer)
         self.index = TransactionIndex(self._folder / "index.sqlite")
         self.index.catch_up(self.store)
         return self._recover(is_new and not never_signed, is_new)
@@ -162,7 +127,10 @@ class Writer:
         started = time.perf_counter()
         votes = [_guarded(record) for record in batch.records if isinstance(record, VoteRecord)]
         guarded = self._guarding.submit(self._guard, votes, batch.final_round)
-        self.store.commit_batch(batch)
+        journal = [encode_record(record) for record in (*batch.records, *batch.checkpoint)]
+        self.store.commit(batch.finalized, journal, batch.payloads, batch.drop_payloads)
+        if batch.checkpoint:
+            self.store.trim_journal(len(batch.checkpoint))
         guarded.result()
         seconds = time.perf_counter() - started
         for entry in batch.finalized:
