@@ -8,7 +8,7 @@ own, h' = h and the history part is empty. Nothing may follow or be left over at
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from coordinator.consensus.certificate import (
@@ -94,8 +94,11 @@ def verify_event(proof: EventProof, validators: Callable[[int], ValidatorSet], s
     `LightClient.validators` is such a function; its chain is the one that the proof must be of.
     """
     _verify_finality(proof, validators, scheme)
-    _verify_history(proof)
-    return _verify_receipt(proof)
+    verify_history(proof.header, proof.certified, proof.history)
+    receipt = verify_receipt(proof.header, proof.receipt, proof.receipts, proof.inclusion)
+    if proof.event >= len(receipt.events):
+        raise ProofRefused(f"event: number {proof.event} of a receipt with {len(receipt.events)}")
+    return ProvenEvent(receipt.events[proof.event], receipt, proof.header)
 
 
 def _verify_finality(proof: EventProof, validators: Callable[[int], ValidatorSet], scheme: Scheme) -> None:
@@ -116,37 +119,35 @@ def _verify_finality(proof: EventProof, validators: Callable[[int], ValidatorSet
         raise ProofRefused(f"certificate: {error}") from None
 
 
-def _verify_history(proof: EventProof) -> None:
-    header, certified = proof.header, proof.certified
+def verify_history(header: Header, certified: Header, history: Sequence[bytes]) -> None:
+    """That a block stands in the history of a certified one, or is that one. Raises ProofRefused."""
     if header == certified:
-        if proof.history:
+        if history:
             raise ProofRefused("history: hashes are given where none are needed")
         return
     if header.height >= certified.height:
         raise ProofRefused(f"history: height {header.height} is not before the certified {certified.height}")
     try:
-        verify_inclusion(certified.history_root, certified.height, header.height, header.digest, proof.history)
+        verify_inclusion(certified.history_root, certified.height, header.height, header.digest, history)
     except OpeningError as error:
         raise ProofRefused(f"history: {error}") from None
 
 
-def _verify_receipt(proof: EventProof) -> ProvenEvent:
+def verify_receipt(header: Header, encoded: bytes, count: int, inclusion: Sequence[bytes]) -> Receipt:
+    """The receipt in these bytes, as one of `count` that stand in a block. Raises ProofRefused."""
     try:
-        receipt = decode_receipt(proof.receipt)
+        receipt = decode_receipt(encoded)
     except DecodeError as error:
         raise ProofRefused(f"receipt: {error}") from None
-    header = proof.header
     if (receipt.chain_id, receipt.height) != (header.chain_id, header.height):
         raise ProofRefused("receipt: it is of another block")
-    if not receipt.place < proof.receipts <= TRANSACTIONS_MAX + 1:
-        raise ProofRefused(f"receipt: place {receipt.place} of {proof.receipts}")
+    if not receipt.place < count <= TRANSACTIONS_MAX + 1:
+        raise ProofRefused(f"receipt: place {receipt.place} of {count}")
     try:
-        verify_inclusion(header.receipts_root, proof.receipts, receipt.place, proof.receipt, proof.inclusion)
+        verify_inclusion(header.receipts_root, count, receipt.place, encoded, inclusion)
     except OpeningError as error:
         raise ProofRefused(f"receipt: {error}") from None
-    if proof.event >= len(receipt.events):
-        raise ProofRefused(f"event: number {proof.event} of a receipt with {len(receipt.events)}")
-    return ProvenEvent(receipt.events[proof.event], receipt, header)
+    return receipt
 
 
 def prove_event(store: Store, height: int, place: int, event: int) -> EventProof:

@@ -6,12 +6,12 @@ from coordinator.consensus.certificate import decode_certificate
 from coordinator.consensus.errors import CertificateRefused
 from coordinator.consensus.header import Header, decode_header
 from coordinator.consensus.signing import Scheme
+from coordinator.ledger import proofs
 from coordinator.ledger.boundary import decode_boundary, follow
 from coordinator.ledger.errors import ProofRefused
 from coordinator.ledger.genesis import Genesis
-from coordinator.ledger.history import verify_inclusion
 from coordinator.ledger.merkle import OpeningError
-from coordinator.ledger.receipt import Receipt, decode_receipt
+from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.records import Account
 from coordinator.ledger.state_tree import decode_state_proof, verify_state
 from protos.gridaccord.v1 import service_pb2 as pb
@@ -25,11 +25,9 @@ def verify_finality(proof: pb.FinalityProof, genesis: Genesis, scheme: Scheme) -
         client.verify(certified, decode_certificate(proof.certificate))
         if certified.chain_id != genesis.chain_id:
             raise ProofRefused("the header is of another chain")
-        if header != certified:
-            place, size = header.height, certified.height
-            verify_inclusion(certified.history_root, size, place, header.digest, proof.history)
-    except (CertificateRefused, OpeningError) as error:
+    except CertificateRefused as error:
         raise ProofRefused(f"finality of height {header.height}: {error}") from None
+    proofs.verify_history(header, certified, proof.history)
     return header
 
 
@@ -48,11 +46,8 @@ def verify_account(
 
 def verify_receipt(proof: pb.ReceiptProof, digest: bytes, genesis: Genesis, scheme: Scheme) -> tuple[Header, Receipt]:
     """What became of a transaction, and the block it stands in."""
-    header, receipt = verify_finality(proof.finality, genesis, scheme), decode_receipt(proof.receipt)
-    if (receipt.chain_id, receipt.height, receipt.transaction) != (header.chain_id, header.height, digest):
-        raise ProofRefused("the receipt is of another transaction or block")
-    try:
-        verify_inclusion(header.receipts_root, proof.receipts, receipt.place, proof.receipt, proof.inclusion)
-    except OpeningError as error:
-        raise ProofRefused(f"receipt: {error}") from None
+    header = verify_finality(proof.finality, genesis, scheme)
+    receipt = proofs.verify_receipt(header, proof.receipt, proof.receipts, proof.inclusion)
+    if receipt.transaction != digest:
+        raise ProofRefused("receipt: it is of another transaction")
     return header, receipt
