@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -103,17 +103,29 @@ class ResultFile:
         self.path = path
         self.done: dict[int, tuple[Outcome, str]] = {}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if lines and not lines[-1].endswith(b"\n"):
+        head = (json.dumps(settings.json()) + "\n").encode()
+        if lines and not lines[-1].endswith(b"\n") and (len(lines) > 1 or head.startswith(lines[0])):
             lines.pop()
-        if lines and json.loads(lines[0]) != settings.json():
-            raise typer.BadParameter(
-                f"{path} holds seeds of other settings: {lines[0].decode().strip()}; give a new file"
-            )
-        for line in lines[1:]:
-            document = json.loads(line)
-            code = document.pop("code")
-            self.done[document["seed"]] = Outcome(**document), code
-        path.write_bytes(b"".join(lines) or (json.dumps(settings.json()) + "\n").encode())
+        if lines and self._decoded(lines, 0) != settings.json():
+            said = lines[0].decode(errors="replace").strip()[:200]
+            raise typer.BadParameter(f"{path} holds seeds of other settings: {said}; give a new file")
+        for number in range(1, len(lines)):
+            document = self._decoded(lines, number)
+            try:
+                code = document.pop("code")
+                self.done[document["seed"]] = Outcome(**document), code
+            except (KeyError, TypeError):
+                raise typer.BadParameter(f"{path} line {number + 1} is not the outcome of a seed; drop it") from None
+        path.write_bytes(b"".join(lines) or head)
+
+    def _decoded(self, lines: list[bytes], number: int) -> dict[str, Any]:
+        try:
+            document = json.loads(lines[number])
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise typer.BadParameter(f"{self.path} line {number + 1} is not a JSON object; name another file")
+        return document
 
     def add(self, outcome: Outcome, code: str) -> None:
         """Append one, at once."""

@@ -93,3 +93,23 @@ def test_a_failure_is_told_and_the_exit_code_is_one(monkeypatch: pytest.MonkeyPa
     failure = document["failures"][0]["failure"]
     assert failure.startswith("seed 0, t=")
     assert "no quorum of distinct signers" in failure
+
+
+@pytest.mark.parametrize("content", ["not: yaml: [\n", "dear diary", '{"seeds": 3}\n', "[]\n"])
+def test_a_file_that_is_no_result_file_is_refused_and_kept(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text(content)
+    ran = gridaccord("simulate", "--seeds", "1", "--faults", "none", "--resume", str(file))
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    assert file.read_text() == content
+
+
+def test_a_line_that_is_no_outcome_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.jsonl"
+    gridaccord("simulate", "--seeds", "1", "--faults", "none", "--resume", str(file))
+    with file.open("a") as stream:
+        stream.write('{"seed": 7}\n')
+    ran = gridaccord("simulate", "--seeds", "2", "--faults", "none", "--resume", str(file))
+    assert ran.code == 2
+    assert "line 3" in ran.err
