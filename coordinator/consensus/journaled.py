@@ -15,12 +15,12 @@ def replay(state: State, records: tuple[Record, ...]) -> None:
     """Restore votes first, then certificates and blocks; nothing is written or sent.
 
     Verdicts on valid blocks are asked for again, because the application may have lost what it had executed (P8); a
-    verdict of invalid is final. What is below the anchor is skipped, and finality never moves backwards.
+    verdict of invalid is final. What is not above the anchor's finality is skipped: nobody votes there any more.
     """
     votes = [record for record in records if isinstance(record, VoteRecord)]
     state.coming_votes = [vote for vote in votes if vote.epoch > state.epoch]
     for vote in votes:
-        if vote.epoch == state.epoch:
+        if vote.epoch == state.epoch and vote.view > state.final_view:
             state.round(vote.view).record_own(vote.kind, (vote.parent_view, vote.digest))
     for record in records:
         if isinstance(record, CertifiedRecord):
@@ -57,8 +57,6 @@ def recount_own_votes(state: State) -> None:
         return
     for view in sorted(state.rounds):
         current = state.rounds[view]
-        if view <= state.final_view:
-            continue
         for kind, value in current.own_votes():
             signature = voting.sign_own(state, current, kind, value)
             if kind is VoteKind.NOTARIZE and state.validators.leader(view) == state.me:

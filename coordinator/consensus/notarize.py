@@ -118,7 +118,7 @@ def vote(state: State) -> None:
 
 
 def is_timely(state: State, header: Header, parent_view: int) -> bool:
-    """The header's time is within the drift bound of this node's clock; a time ahead is waited for.
+    """The header's time is within the drift bound of this node's clock; a time ahead is waited for, in this view only.
 
     Not part of the verdict, which must be the same for all: it only decides this node's own notarize vote. A boundary
     block proposed again keeps its old time.
@@ -127,11 +127,13 @@ def is_timely(state: State, header: Header, parent_view: int) -> bool:
         return True
     drift_ns = state.config.max_clock_drift_ns
     ahead_ns = header.time_ms * _NS_PER_MS - state.now_ns
+    give_up_ns = deadlines_ns(state)[1]
     if ahead_ns > drift_ns:
-        repair.wake(state, state.now_ns + ahead_ns - drift_ns)
+        timely_at_ns = state.now_ns + ahead_ns - drift_ns
+        if timely_at_ns < give_up_ns:
+            repair.wake(state, timely_at_ns)
         return False
-    patience_ns = deadlines_ns(state)[1] - state.entered_at_ns
-    return -ahead_ns <= drift_ns + patience_ns
+    return -ahead_ns <= drift_ns + give_up_ns - state.entered_at_ns
 
 
 def on_payload(state: State, sender: bytes, message: Payload) -> None:

@@ -14,9 +14,8 @@ def enter(state: State, view: int) -> None:
     """
     if view <= state.view:
         return
-    for cleared in range(max(state.view, state.final_view), view):
-        current = state.rounds.get(cleared)
-        if current is not None and current.cleared_at_ns is None:
+    for current in state.rounds.values():
+        if current.view < view and current.cleared_at_ns is None:
             current.cleared_at_ns = state.now_ns
     state.view = view
     state.entered_at_ns = state.now_ns

@@ -10,6 +10,7 @@ from coordinator.consensus.certificate import decode_certificate
 from coordinator.consensus.effects import Broadcast, Certify, Persist, Send
 from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.inputs import Received
+from coordinator.consensus.journal import VoteRecord
 from coordinator.consensus.messages import Vote
 from coordinator.consensus.signing import VoteKind
 from tests.coordinator.consensus.script import Script
@@ -217,6 +218,17 @@ def test_every_answer_is_bounded_per_peer_and_delay() -> None:
     assert s.run("\n".join(["want B v1"] * 500)).count("send B") == 64
     assert s.run("want C v1").count("send C") == 1
     assert s.run("at 1\nwant B v1").count("send B") == 1
+
+
+def test_p15_a_replay_keeps_no_vote_of_a_view_that_is_final_already() -> None:
+    """Else a node whose journal was not compacted holds every view since, until the next finality."""
+    s = script("start\n" + GOOD_PROPOSAL + "valid a\ncert C notarize v1 a/0\n")
+    s.run("cert C finalize v1 a/0")
+    assert any(isinstance(record, VoteRecord) for record in s.records)
+    s.run("restart")
+    assert s.core is not None
+    assert s.core.status.final_view == 1
+    assert [record for record in s.core.checkpoint() if isinstance(record, VoteRecord) and record.view == 1] == []
 
 
 def test_the_host_check_refuses_to_send_before_the_sync() -> None:
