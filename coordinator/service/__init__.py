@@ -5,5 +5,6 @@ execution   blocks by the ledger's state machine                      mempool   
 transport   one stream a pair of nodes                                frames      messages on a stream
 identity    certificates, bound to consensus keys                     access      who may call what, how often
 server      the public interface                                      node        all of it in one process
+own_transactions  those that a node signs itself
 home        a node's folder                                           consortium  makes the folders of all organizations
 """

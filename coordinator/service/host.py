@@ -93,14 +93,17 @@ class ChainHost:
         signer: Signer,
         folder: Path,
         post: Post,
+        spread: Callable[[bytes], None],
         metrics: ChainMetrics,
         log: Log,
     ) -> None:
+        """`spread` sends a transaction to all peers."""
         self.genesis = genesis
         self.pace = pace
         self.metrics = metrics
         self._signer = signer
         self._post = post
+        self._spread = spread
         self._log = log.bind(chain=genesis.name)
         self.scheme = CachedScheme(Ed25519Scheme())
         self.machine = machine_of(genesis, MODULES, self.scheme)
@@ -126,6 +129,8 @@ class ChainHost:
         self._proposed: dict[bytes, float] = {}
         self._told_waiting = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.told: LedgerState
+        """After the last block that is durable and whose outcomes have been told."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._executor = ThreadPoolExecutor(1, f"execute-{genesis.name}")
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -155,6 +160,7 @@ class ChainHost:
         for digest, payload in recovered.payloads.items():
             payloads.put(digest, payload)
         self.execution = Execution(self.machine, store.state, payloads)
+        self.told = store.state
         self.core = Core(
             self._config,
             self._signer,
@@ -220,12 +226,13 @@ class ChainHost:
         self._answers.append(event)
         self._wake.set()
 
-    def submit(self, encoded: bytes) -> tuple[bytes, bool]:
-        """Admit a transaction: its digest, and whether it is new here. Raises TransactionRefused, DecodeError."""
+    def submit(self, encoded: bytes) -> bytes:
+        """Admit a transaction and spread it; its digest. Raises TransactionRefused, DecodeError."""
         signed = decode_transaction(encoded)
-        is_new = self.mempool.add(self.execution.delivered, signed)
+        if self.mempool.add(self.execution.delivered, signed):
+            self._spread(encoded)
         self._tell_waiting()
-        return signed.digest(self.genesis.chain_id), is_new
+        return signed.digest(self.genesis.chain_id)
 
     # Steps.
 
@@ -374,6 +381,7 @@ class ChainHost:
         self.final_at = time.monotonic()
         for entry in finalized:
             self.metrics.finalized(entry.block.header.height, len(entry.applied.receipts) - 1)
+        self.told = finalized[-1].applied.state
         self.outcomes.tell(finalized)
         self.new_block.set()
         self.new_block = asyncio.Event()

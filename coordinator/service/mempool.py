@@ -69,6 +69,14 @@ class Mempool:
         if len(self) >= TRANSACTIONS_MAX or self._bytes + len(signed.encoded) > BYTES_MAX:
             raise TransactionRefused("this node's queue is full; try again later")
 
+    def next_sequence(self, state: LedgerState, signer: str) -> int:
+        """The first sequence number of a signer that no transaction has, here or in a final block."""
+        participant, waiting = participant_of(state.view, signer), self._by_signer.get(signer, {})
+        sequence = 0 if participant is None else participant.next_sequence
+        while sequence in waiting:
+            sequence += 1
+        return sequence
+
     def candidates(self, state: LedgerState, limit: int) -> list[SignedTransaction]:
         """Transactions for a block on this state, each signer's in sequence, signers in turn."""
         runs: list[Iterable[SignedTransaction]] = []

@@ -71,6 +71,7 @@ class Node:
                 self._signer,
                 home.chain_folder(chain.name),
                 partial(self._transport.post, genesis.chain_id),
+                partial(self._transport.spread, genesis.chain_id),
                 ChainMetrics(self._metrics, chain.name),
                 self._log,
             )

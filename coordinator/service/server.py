@@ -57,14 +57,12 @@ class LedgerService:
         """Admit a transaction and spread it; with `wait`, answer when it is final."""
         host = await self._host(request.chain_id, context)
         try:
-            digest, is_new = host.submit(request.transaction)
+            digest = host.submit(request.transaction)
         except (TransactionRefused, DecodeError) as error:
             host.metrics.refused_transactions.inc()
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
             raise
         waiting = host.outcomes.wait_for(digest) if request.wait else None
-        if is_new:
-            self._transport.spread(request.chain_id, request.transaction)
         if waiting is None:
             return pb.SubmitReply(digest=digest)
         outcome: Outcome = await waiting
