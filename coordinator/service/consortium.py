@@ -14,7 +14,7 @@
     certificate_days: 398
 
 An organization has two keys: `validator.key` votes, `participant.key` signs its transactions. On a chain they are the
-participants `<organization>-validator` and `<organization>`.
+participants `<organization>-validator` and `<organization>`. What a chain's `role` adds is in `roles.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pydantic import Field
 from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
 from coordinator.ledger.errors import GenesisError
-from coordinator.ledger.genesis import FORMAT, decode_genesis, encode_genesis, machine_of, start
+from coordinator.ledger.genesis import FORMAT, Genesis, decode_genesis, encode_genesis, machine_of, start
 from coordinator.ledger.keys import create_key, load_key
 from coordinator.service.errors import ConfigurationError
 from coordinator.service.home import ChainSettings, Home, Name, NodeSettings, Pace, PeerSettings, Strict
@@ -49,6 +49,17 @@ from coordinator.service.identity import (
     read_identity,
 )
 from coordinator.service.modules import MODULES
+from coordinator.service.roles import (
+    ESCROW_MODULES,
+    ChainRole,
+    ChainSettlement,
+    Sections,
+    Windows,
+    check_roles,
+    hub_sections,
+    region_sections,
+    windows,
+)
 
 AUTHORITY = "authority"
 _AUTHORITY_DAYS = 3650
@@ -82,8 +93,8 @@ class AccountSettings(Strict):
     credit_limit: int = 0
 
 
-class ConsortiumChain(Strict):
-    """A chain and the organizations that validate it."""
+class ConsortiumChain(ChainSettlement):
+    """A chain, the organizations that validate it, and its role between regions."""
 
     name: Name
     validators: tuple[Name, ...] = ()
@@ -139,6 +150,12 @@ def _check(consortium: Consortium) -> None:
         unknown = [name for name in chain.validators if name not in names]
         if unknown:
             raise ConfigurationError(f"chain {chain.name}: validator {unknown[0]} is no organization")
+        strange = [name for name in chain.openers if name not in names]
+        if strange:
+            raise ConfigurationError(f"chain {chain.name}: opener {strange[0]} is no organization")
+        if chain.role is not None and any(module in chain.modules for module in ESCROW_MODULES):
+            raise ConfigurationError(f"chain {chain.name}: role writes the escrow module's section; leave it out")
+    check_roles({chain.name: chain for chain in consortium.chains})
 
 
 def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
@@ -156,14 +173,14 @@ def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None
         keys.mkdir(parents=True, mode=0o700)
         validators[organization.name] = create_key(keys / "validator.key")
         participants[organization.name] = create_key(keys / "participant.key")
-    documents = {chain.name: _genesis(consortium, chain, validators, participants, now) for chain in consortium.chains}
+    documents = _documents(consortium, validators, participants, now)
     for organization in consortium.organizations:
         home = output / organization.name
         (home / "tls").mkdir(mode=0o700)
         (home / "tls" / "revoked.pem").write_bytes(revoked)
         issue_all(authority, home, organization.name, now, consortium.certificate_days)
         seats = [chain for chain in consortium.chains if organization.name in consortium.seats(chain)]
-        for chain in seats:
+        for chain in [*seats, *_regions_to_register(consortium, seats)]:
             (home / "chains" / chain.name).mkdir(parents=True, mode=0o700)
             (home / "chains" / chain.name / "genesis.json").write_bytes(documents[chain.name])
         _write_settings(consortium, organization, seats, validators, home)
@@ -225,9 +242,45 @@ def _write_settings(
     (home / "node.yaml").write_text(text, encoding="utf-8")
 
 
+def _regions_to_register(consortium: Consortium, seats: Sequence[ConsortiumChain]) -> list[ConsortiumChain]:
+    """Regions of others whose genesis file a seat of the hub needs to register them."""
+    if not any(chain.role is ChainRole.HUB for chain in seats):
+        return []
+    return [chain for chain in consortium.chains if chain.role is ChainRole.REGION and chain not in seats]
+
+
+def _documents(
+    consortium: Consortium,
+    validators: dict[str, Ed25519Signer],
+    participants: dict[str, Ed25519Signer],
+    now: datetime.datetime,
+) -> dict[str, bytes]:
+    """The genesis documents by chain, the hub's first: those of regions name it."""
+    found: dict[str, bytes] = {}
+    hub: Genesis | None = None
+    for chain in sorted(consortium.chains, key=lambda chain: chain.role is not ChainRole.HUB):
+        sections: Sections = dict(chain.modules)
+        if chain.role is ChainRole.HUB:
+            sections |= hub_sections(chain.escrow or _windows(consortium, chain))
+        elif chain.role is ChainRole.REGION:
+            assert hub is not None, "where there is a region there is a hub, and it comes first"
+            sections |= region_sections(chain.name, chain, hub, consortium.seats(chain))
+        found[chain.name] = _genesis(consortium, chain, sections, validators, participants, now)
+        if chain.role is ChainRole.HUB:
+            hub = decode_genesis(found[chain.name])
+    return found
+
+
+def _windows(consortium: Consortium, hub: ConsortiumChain) -> Windows:
+    paces = [chain.pace for chain in consortium.chains if chain.role is ChainRole.REGION]
+    slowest = max(paces, key=lambda pace: (pace.delay_ms, pace.minimum_interval_ms), default=hub.pace)
+    return windows(len(consortium.seats(hub)), hub.pace, slowest)
+
+
 def _genesis(
     consortium: Consortium,
     chain: ConsortiumChain,
+    sections: Sections,
     validators: dict[str, Ed25519Signer],
     participants: dict[str, Ed25519Signer],
     now: datetime.datetime,
@@ -249,7 +302,7 @@ def _genesis(
         "assets": [asset.model_dump() for asset in chain.assets],
         "accounts": [account.model_dump() for account in chain.accounts],
         "parameters": chain.parameters,
-        "modules": chain.modules,
+        "modules": sections,
     }
     encoded = encode_genesis(content)
     try:

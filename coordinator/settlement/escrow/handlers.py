@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
-from coordinator.ledger.codec import INT64_MAX, Reader, Writer
-from coordinator.ledger.errors import GenesisError, Rejected
-from coordinator.ledger.registry import CURRENT, committee
+from coordinator.ledger import accounts
+from coordinator.ledger.codec import Reader, Writer
+from coordinator.ledger.errors import Rejected
+from coordinator.ledger.registry import CURRENT, add_participant, committee
 from coordinator.ledger.state import Module
 from coordinator.ledger.view import Context
 from coordinator.settlement.escrow.books import HubParameters, RegionEntry
@@ -28,11 +29,12 @@ from coordinator.settlement.escrow.hub_record import accept_receipt, end_of_bloc
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.region_record import Moment, on_hub_event
-from coordinator.settlement.escrow.types import HASH_SIZE, HUB
+from coordinator.settlement.escrow.region_section import LIMITS_MAX, OPENERS_MAX, number, read_region_section
+from coordinator.settlement.escrow.types import HASH_SIZE, HUB, NEUTRAL
 
-_LIMITS_MAX = 64
-_OPENERS_MAX = 16
 _VALIDATORS_MAX = 128
+_SIGNAL = b"signal/"
+_NEUTRAL_KEY_DOMAIN = b"gridaccord/v1/escrow/neutral account\x00"
 
 
 def encode_region(
@@ -96,7 +98,10 @@ def _register(context: Context, content: bytes) -> None:
     current = committee(context.view, CURRENT)
     if context.signer not in current.names:
         raise Rejected("not_validator", f"{context.signer} is not a validator of this epoch")
-    subject = b"signal/" + hashlib.sha256(content).digest() + b"/"
+    name = Reader(content).text()
+    if HubLedger(context).region(name) is not None:
+        raise Rejected("name_taken", f"region {name[:40]!r} is registered")
+    subject = _subject(content)
     context.records.put(subject + context.signer.encode(), b"\x01")
     agreeing = sum(context.records.get(subject + name.encode()) is not None for name in current.names)
     if agreeing < current.quorum:
@@ -106,12 +111,21 @@ def _register(context: Context, content: bytes) -> None:
     _registered(HubLedger(context), content)
 
 
+def _subject(content: bytes) -> bytes:
+    return _SIGNAL + hashlib.sha256(content).digest() + b"/"
+
+
+def has_signalled(books: HubLedger, content: bytes, validator: str) -> bool:
+    """Whether a signal of this validator for exactly these bytes of `escrow_region` waits for a quorum."""
+    return books.records.get(_subject(content) + validator.encode()) is not None
+
+
 def _registered(books: HubLedger, content: bytes) -> None:
     reader = Reader(content)
     name, chain_id, epoch_length = reader.text(), reader.raw(HASH_SIZE), reader.uint64()
     keys = tuple(reader.raw(32) for _ in range(min(reader.uint32(), _VALIDATORS_MAX)))
-    limits = {reader.text(): reader.int64() for _ in range(min(reader.uint32(), _LIMITS_MAX))}
-    openers = tuple(reader.text() for _ in range(min(reader.uint32(), _OPENERS_MAX)))
+    limits = {reader.text(): reader.int64() for _ in range(min(reader.uint32(), LIMITS_MAX))}
+    openers = tuple(reader.text() for _ in range(min(reader.uint32(), OPENERS_MAX)))
     reader.end()
     if not 0 < len(name.encode()) <= REGION_BYTES_MAX or name == HUB or books.region(name) is not None:
         raise Rejected("name_taken", f"region {name[:40]!r} is registered, reserved, or too long")
@@ -133,7 +147,7 @@ def _hub_end_of_block(context: Context) -> None:
 
 def _hub_genesis(context: Context, section: Mapping[str, object]) -> None:
     HubLedger(context).put_parameters(
-        HubParameters(*(_number(section, name) for name in ("window_min", "window_max", "netting_window")))
+        HubParameters(*(number(section, name) for name in ("window_min", "window_max", "netting_window")))
     )
 
 
@@ -158,34 +172,19 @@ def _region_boundary(context: Context, content: bytes) -> None:
 
 
 def _region_genesis(context: Context, section: Mapping[str, object]) -> None:
-    books, hub = RegionLedger(context), _hash(section, "hub_chain_id")
-    validators = section.get("hub_validators")
-    if not isinstance(validators, list) or not all(isinstance(key, str) for key in validators):
-        raise GenesisError("escrow: hub_validators is not a list of keys in hexadecimal")
-    keys = tuple(_hash({"hub_validators": key}, "hub_validators") for key in validators)
-    region = section.get("region")
-    if not isinstance(region, str) or not 0 < len(region.encode()) <= REGION_BYTES_MAX or region == HUB:
-        raise GenesisError(f"escrow: region is a name of 1 to {REGION_BYTES_MAX} bytes, not {HUB!r}")
-    books.chains.follow(hub, _number(section, "hub_epoch_length"), keys)
-    books.put_name(region, hub)
+    books, found = RegionLedger(context), read_region_section(section)
+    books.chains.follow(found.hub_chain_id, found.hub_epoch_length, found.hub_validators)
+    books.put_name(found.region, found.hub_chain_id)
+    _open_neutral_account(context, found.limits)
 
 
-def _number(section: Mapping[str, object], name: str) -> int:
-    value = section.get(name)
-    if type(value) is not int or not 1 <= value <= INT64_MAX:
-        raise GenesisError(f"escrow: {name} is missing, or not a positive integer")
-    return value
-
-
-def _hash(section: Mapping[str, object], name: str) -> bytes:
-    value = section.get(name)
-    try:
-        data = bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError:
-        data = b""
-    if len(data) != HASH_SIZE:
-        raise GenesisError(f"escrow: {name} is not {HASH_SIZE} bytes in hexadecimal")
-    return data
+def _open_neutral_account(context: Context, limits: Mapping[str, int]) -> None:
+    """The account that nettings debit and credit. Its name is taken and nobody can sign for it: its key is a digest,
+    to which no private key is known. It owes at most what the region may owe the others."""
+    name = NEUTRAL.decode()
+    add_participant(context.view, name, hashlib.sha256(_NEUTRAL_KEY_DOMAIN).digest())
+    for asset, limit in limits.items():
+        accounts.set_credit_limit(context.view, asset, name, limit)
 
 
 ESCROW_HUB = Module(
