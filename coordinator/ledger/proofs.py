@@ -150,13 +150,17 @@ def verify_receipt(header: Header, encoded: bytes, count: int, inclusion: Sequen
     return receipt
 
 
-def prove_event(store: Store, height: int, place: int, event: int) -> EventProof:
-    """The proof of an event by its block, receipt and number. Raises ProofRefused where there is none."""
+def prove_event(store: Store, height: int, place: int, event: int, certified_from: int = 0) -> EventProof:
+    """The proof of an event by its block, receipt and number. Raises ProofRefused where there is none.
+
+    The certificate is of a block at `certified_from` or above: whoever reads the proof may know late epochs only.
+    """
     block, receipts = store.block(height), store.receipts(height)
     if block is None or not 0 <= place < len(receipts) or not 0 <= event < len(receipts[place].events):
         raise ProofRefused(f"height {height}: there is no event {event} in receipt {place}")
-    certified_height = store.certified_from(height)
-    assert certified_height is not None, "the tip of a ledger is certified"
+    certified_height = store.certified_from(max(height, certified_from))
+    if certified_height is None:
+        raise ProofRefused(f"height {height}: nothing is final yet from height {certified_from} on")
     certified, certificate = store.block(certified_height), store.certificate(certified_height)
     assert certified is not None
     assert certificate is not None

@@ -276,6 +276,11 @@ class Store:
             rows = self._connection.execute("SELECT boundary FROM boundaries ORDER BY epoch")
             return tuple(decode_boundary(row) for (row,) in rows)
 
+    def boundary(self, epoch: int) -> Boundary | None:
+        """The boundary of an epoch, None while it is not over."""
+        found = self._one("SELECT boundary FROM boundaries WHERE epoch = ?", epoch)
+        return None if found is None else decode_boundary(found)
+
     def receipts(self, height: int) -> tuple[Receipt, ...]:
         """The receipts of a block, in order."""
         with translated(self.path):

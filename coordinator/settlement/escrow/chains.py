@@ -52,6 +52,10 @@ class Chains:
         """The latest epoch whose validators are known. Raises Rejected for a chain that is not followed."""
         return self._chain(chain_id)[1]
 
+    def epoch_length(self, chain_id: bytes) -> int:
+        """Blocks in an epoch of a chain that is followed. Raises Rejected for others."""
+        return self._chain(chain_id)[0]
+
     def validators(self, chain_id: bytes, epoch: int) -> ValidatorSet:
         """The validators of the current or previous epoch of a chain; KeyError for others."""
         data = self.records.get(_keys_key(chain_id, epoch))
