@@ -6,5 +6,11 @@ transport   one stream a pair of nodes                                frames    
 identity    certificates, bound to consensus keys                     access      who may call what, how often
 server      the public interface                                      node        all of it in one process
 own_transactions  those that a node signs itself
+
+interregional  what a node does between its chains                    registering  the hub learns of the regions
+relay       carries proofs between hub and region                     turns       which of several nodes submits what
+evidence    proofs for other chains                                   escrow_index  where their events stand
+
 home        a node's folder                                           consortium  makes the folders of all organizations
+roles       what a hub and a region have in genesis
 """

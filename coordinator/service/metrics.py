@@ -6,6 +6,8 @@ from collections import deque
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from protos.gridaccord.v1 import service_pb2 as pb
+
 _SAMPLES = 4096
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -38,6 +40,16 @@ class NodeMetrics:
         self.queued = Gauge("gridaccord_peer_queued", "Messages that wait to be sent", peer, registry=self.registry)
         self.dropped = Gauge("gridaccord_peer_dropped", "Messages given up", peer, registry=self.registry)
         self.refusals = Counter("gridaccord_refusals", "Calls and peers refused", ["why"], registry=self.registry)
+        self.settlements = Gauge(
+            "gridaccord_settlements", "By state, until they are closed", ["chain", "state"], registry=self.registry
+        )
+        self.in_doubt = Gauge("gridaccord_escrows_in_doubt", "Wait for the hub", chain, registry=self.registry)
+
+    def settled(self, chain: str, status: pb.ChainStatus) -> None:
+        """The settlements of a chain as they are now."""
+        for item in status.settlements:
+            self.settlements.labels(chain, item.state).set(item.count)
+        self.in_doubt.labels(chain).set(status.in_doubt_total)
 
 
 class ChainMetrics:

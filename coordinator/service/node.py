@@ -19,11 +19,13 @@ from coordinator.service.frames import STREAM_MESSAGE_BYTES
 from coordinator.service.home import Home
 from coordinator.service.host import ChainHost
 from coordinator.service.identity import read_identity
+from coordinator.service.interregional import Interregional
 from coordinator.service.log import Log
 from coordinator.service.metrics import ChainMetrics, NodeMetrics
 from coordinator.service.reading import Reader
 from coordinator.service.server import LEDGER_SERVICE, PEER_SERVICE, LedgerService, handlers
 from coordinator.service.transport import Transport
+from protos.gridaccord.v1 import service_pb2 as pb
 
 _BLOCK_REPLY_BYTES = 8 * 2**20
 _WATCH_S = 1.0
@@ -77,6 +79,7 @@ class Node:
             )
             self._hosts[genesis.chain_id] = host
             self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
+        self._interregional = Interregional(home, self._hosts, self._signer, self._log)
         self._health = health.aio.HealthServicer()
 
     async def run(self, force_rejoin: bool = False) -> None:
@@ -91,6 +94,7 @@ class Node:
         finally:
             await self._transport.stop()
             await server.stop(_GRACE_S)
+            await self._interregional.close()
             for chain_id, host in self._hosts.items():
                 await asyncio.to_thread(self._readers[chain_id].close)
                 await host.close()
@@ -101,8 +105,12 @@ class Node:
             await host.open(force_rejoin)
             reader = self._readers[chain_id]
             await asyncio.wrap_future(reader.submit(reader.open))
+        await self._interregional.open()
         server = grpc.aio.server(interceptors=(self._gate,), options=_SERVER_OPTIONS)
-        ledger = LedgerService(self._settings, self._signer.public_key, self._hosts, self._readers, self._transport)
+        evidence = self._interregional.evidence
+        ledger = LedgerService(
+            self._settings, self._signer.public_key, self._hosts, self._readers, evidence, self._transport
+        )
         server.add_generic_rpc_handlers(tuple(handlers(ledger, self._transport)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (LEDGER_SERVICE, PEER_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -123,6 +131,7 @@ class Node:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(host.run()) for host in self._hosts.values()]
         tasks += [loop.create_task(self._watch()), loop.create_task(_until(stopping))]
+        tasks.append(loop.create_task(self._interregional.run()))
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -152,6 +161,10 @@ class Node:
             metrics.view.labels(name).set(status.view)
             metrics.epoch.labels(name).set(status.epoch)
             metrics.waiting.labels(name).set(len(host.mempool))
+        for chain_id, evidence in self._interregional.evidence.items():
+            found = pb.ChainStatus()
+            await asyncio.wrap_future(evidence.submit(evidence.add_settlements, found))
+            metrics.settled(self._hosts[chain_id].genesis.name, found)
         await self._health.set("", serving if all(host.is_healthy for host in hosts) else failing)
         for link in self._transport.links.values():
             metrics.connected.labels(link.peer.name).set(link.session is not None)

@@ -10,12 +10,14 @@ import grpc
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.errors import TransactionRefused
+from coordinator.service.evidence import Evidence
 from coordinator.service.home import NodeSettings
 from coordinator.service.host import ChainHost
 from coordinator.service.metrics import percentile
 from coordinator.service.outcomes import Outcome
 from coordinator.service.reading import NotThere, Reader
 from coordinator.service.transport import Transport
+from coordinator.settlement.escrow.registration import is_hub
 from protos.gridaccord.v1 import service_pb2 as pb
 
 PEER_SERVICE, LEDGER_SERVICE = "gridaccord.v1.Peer", "gridaccord.v1.Ledger"
@@ -30,12 +32,15 @@ class LedgerService:
         key: bytes,
         hosts: Mapping[bytes, ChainHost],
         readers: Mapping[bytes, Reader],
+        evidence: Mapping[bytes, Evidence],
         transport: Transport,
     ) -> None:
+        """`evidence` of the chains that take part in settlements."""
         self._settings = settings
         self._key = key
         self._hosts = hosts
         self._readers = readers
+        self._evidence = evidence
         self._transport = transport
 
     async def _host(self, chain_id: bytes, context: Any) -> ChainHost:
@@ -82,9 +87,26 @@ class LedgerService:
             node=self._settings.name,
             organization=self._settings.organization,
             public_key=self._key,
-            chains=[_chain_status(host) for host in self._hosts.values()],
+            chains=[await self._chain_status(host) for host in self._hosts.values()],
             peers=peers,
         )
+
+    async def _chain_status(self, host: ChainHost) -> pb.ChainStatus:
+        found, evidence = chain_status(host), self._evidence.get(host.genesis.chain_id)
+        if evidence is not None:
+            await asyncio.wrap_future(evidence.submit(evidence.add_settlements, found))
+        return found
+
+    async def settlement(self, request: pb.SettlementRequest, context: Any) -> Any:
+        """A settlement, by its id on the hub."""
+        host = await self._host(request.chain_id, context)
+        if not is_hub(host.genesis):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"chain {host.genesis.name} is not a hub; ask for the hub's")
+        evidence = self._evidence[request.chain_id]
+        reply = await asyncio.wrap_future(evidence.submit(evidence.settlement, request.height, request.index))
+        if reply is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no settlement {request.height}/{request.index}")
+        return reply
 
     async def block(self, request: pb.BlockRequest, context: Any) -> Any:
         """A final block."""
@@ -123,7 +145,8 @@ class LedgerService:
             await coming.wait()
 
 
-def _chain_status(host: ChainHost) -> pb.ChainStatus:
+def chain_status(host: ChainHost) -> pb.ChainStatus:
+    """Where one chain stands, without its settlements."""
     status, metrics = host.core.status, host.metrics
     header = host.writer.store.state.header
     finality, sync = metrics.finality_samples, metrics.sync_samples
@@ -158,6 +181,7 @@ def handlers(ledger: LedgerService, transport: Transport) -> Sequence[grpc.Gener
         "ProveAccount": ledger.account,
         "ProveHistory": ledger.history,
         "GetCheckpoint": ledger.checkpoint,
+        "GetSettlement": ledger.settlement,
     }
     methods = {name: _unary(name, behavior) for name, behavior in unary.items()}
     methods["StreamBlocks"] = grpc.unary_stream_rpc_method_handler(

@@ -97,7 +97,7 @@ class StatusReply(_message.Message):
     def __init__(self, node: _Optional[str] = ..., organization: _Optional[str] = ..., public_key: _Optional[bytes] = ..., chains: _Optional[_Iterable[_Union[ChainStatus, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
 
 class ChainStatus(_message.Message):
-    __slots__ = ("name", "chain_id", "height", "time_ms", "epoch", "view", "final_view", "may_vote", "healthy", "waiting_transactions", "finality_p50_us", "finality_p99_us", "finality_samples", "transactions", "tip", "sync_p50_us")
+    __slots__ = ("name", "chain_id", "height", "time_ms", "epoch", "view", "final_view", "may_vote", "healthy", "waiting_transactions", "finality_p50_us", "finality_p99_us", "finality_samples", "transactions", "tip", "sync_p50_us", "settlements", "in_doubt", "in_doubt_total")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,9 @@ class ChainStatus(_message.Message):
     TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
     TIP_FIELD_NUMBER: _ClassVar[int]
     SYNC_P50_US_FIELD_NUMBER: _ClassVar[int]
+    SETTLEMENTS_FIELD_NUMBER: _ClassVar[int]
+    IN_DOUBT_FIELD_NUMBER: _ClassVar[int]
+    IN_DOUBT_TOTAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     chain_id: bytes
     height: int
@@ -130,7 +133,28 @@ class ChainStatus(_message.Message):
     transactions: int
     tip: bytes
     sync_p50_us: int
-    def __init__(self, name: _Optional[str] = ..., chain_id: _Optional[bytes] = ..., height: _Optional[int] = ..., time_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., view: _Optional[int] = ..., final_view: _Optional[int] = ..., may_vote: _Optional[bool] = ..., healthy: _Optional[bool] = ..., waiting_transactions: _Optional[int] = ..., finality_p50_us: _Optional[int] = ..., finality_p99_us: _Optional[int] = ..., finality_samples: _Optional[int] = ..., transactions: _Optional[int] = ..., tip: _Optional[bytes] = ..., sync_p50_us: _Optional[int] = ...) -> None: ...
+    settlements: _containers.RepeatedCompositeFieldContainer[SettlementCount]
+    in_doubt: _containers.RepeatedCompositeFieldContainer[InDoubt]
+    in_doubt_total: int
+    def __init__(self, name: _Optional[str] = ..., chain_id: _Optional[bytes] = ..., height: _Optional[int] = ..., time_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., view: _Optional[int] = ..., final_view: _Optional[int] = ..., may_vote: _Optional[bool] = ..., healthy: _Optional[bool] = ..., waiting_transactions: _Optional[int] = ..., finality_p50_us: _Optional[int] = ..., finality_p99_us: _Optional[int] = ..., finality_samples: _Optional[int] = ..., transactions: _Optional[int] = ..., tip: _Optional[bytes] = ..., sync_p50_us: _Optional[int] = ..., settlements: _Optional[_Iterable[_Union[SettlementCount, _Mapping]]] = ..., in_doubt: _Optional[_Iterable[_Union[InDoubt, _Mapping]]] = ..., in_doubt_total: _Optional[int] = ...) -> None: ...
+
+class SettlementCount(_message.Message):
+    __slots__ = ("state", "count")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    count: int
+    def __init__(self, state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class InDoubt(_message.Message):
+    __slots__ = ("sid", "since_height", "since_ms")
+    SID_FIELD_NUMBER: _ClassVar[int]
+    SINCE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    sid: str
+    since_height: int
+    since_ms: int
+    def __init__(self, sid: _Optional[str] = ..., since_height: _Optional[int] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
     __slots__ = ("name", "public_key", "connected", "reason")
@@ -271,6 +295,42 @@ class CheckpointReply(_message.Message):
     NOTE_FIELD_NUMBER: _ClassVar[int]
     note: bytes
     def __init__(self, note: _Optional[bytes] = ...) -> None: ...
+
+class SettlementRequest(_message.Message):
+    __slots__ = ("chain_id", "height", "index")
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    chain_id: bytes
+    height: int
+    index: int
+    def __init__(self, chain_id: _Optional[bytes] = ..., height: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+
+class SettlementReply(_message.Message):
+    __slots__ = ("state", "reason", "closed", "deadline_height", "decided_height", "participants")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    reason: str
+    closed: bool
+    deadline_height: int
+    decided_height: int
+    participants: _containers.RepeatedCompositeFieldContainer[SettlementParticipant]
+    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., closed: _Optional[bool] = ..., deadline_height: _Optional[int] = ..., decided_height: _Optional[int] = ..., participants: _Optional[_Iterable[_Union[SettlementParticipant, _Mapping]]] = ...) -> None: ...
+
+class SettlementParticipant(_message.Message):
+    __slots__ = ("region", "verdict", "applied")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    region: str
+    verdict: str
+    applied: bool
+    def __init__(self, region: _Optional[str] = ..., verdict: _Optional[str] = ..., applied: _Optional[bool] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
     __slots__ = ("chain_id", "from_height")

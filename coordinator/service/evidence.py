@@ -1,0 +1,92 @@
+"""Proofs for other chains and answers about settlements, from a chain's durable ledger, in a thread of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from coordinator.consensus.epochs import boundary_height
+from coordinator.ledger.database import open_database
+from coordinator.ledger.proofs import prove_event
+from coordinator.ledger.store import Store
+from coordinator.service.escrow_index import EscrowIndex
+from coordinator.service.settlements import add_settlements, closed_reply, settlement_reply
+from coordinator.service.writer import Writer
+from coordinator.settlement.escrow.encoding import decode_event
+from coordinator.settlement.escrow.finalized import hub_books
+from coordinator.settlement.escrow.missing import Kind
+from coordinator.settlement.escrow.types import Decided, SettlementId
+from protos.gridaccord.v1 import service_pb2 as pb
+
+_T = TypeVar("_T")
+
+
+class Evidence:
+    """Of one chain. Everything but `submit` and `close` runs in its thread."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, "prove")
+
+    def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
+        """Run a method in the thread."""
+        return self._thread.submit(call, *arguments)
+
+    def open(self) -> None:
+        """Raises StoreError."""
+        writer = self._writer.store
+        self._store = Store(writer.path, open_database(writer.path, read_only=True), writer.genesis, writer.state)
+        self._index = EscrowIndex(writer.path.with_name("escrow.sqlite"))
+
+    def close(self) -> None:
+        """Release the files."""
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        for part in ("_store", "_index"):
+            if hasattr(self, part):
+                getattr(self, part).close()
+
+    def _now(self) -> Store:
+        self._store.state = self._writer.store.state
+        self._index.catch_up(self._store)
+        return self._store
+
+    def boundary(self, epoch: int) -> bytes | None:
+        """What moves a light client out of an epoch, once that is over."""
+        found = self._now().boundary(epoch)
+        return None if found is None else found.encode()
+
+    def event(self, kind: Kind, sid: SettlementId, known_epoch: int) -> bytes | None:
+        """The proof of an event for a light client in this epoch, which keeps the one before as well.
+
+        None where there is no certificate of these epochs yet, or the event is not here.
+        """
+        store, found = self._now(), self._index.find(kind, sid)
+        if found is None or found.height > store.state.header.height:
+            return None
+        length = store.genesis.epoch_length
+        first = boundary_height(known_epoch - 2, length) + 1 if known_epoch > 1 else 0
+        certified = store.certified_from(max(found.height, first))
+        if certified is None or certified > boundary_height(known_epoch, length):
+            return None
+        return prove_event(store, found.height, found.place, found.number, first).encode()
+
+    def settlement(self, height: int, index: int) -> pb.SettlementReply | None:
+        """What the hub says of a settlement, also where it is closed; None where there is none."""
+        store, sid = self._now(), SettlementId(height, index)
+        record = hub_books(store.state).record(sid)
+        if record is not None:
+            return settlement_reply(record)
+        found = self._index.find(Kind.DECIDED, sid)
+        if found is None or found.height > store.state.header.height:
+            return None
+        decided = decode_event(store.receipts(found.height)[found.place].events[found.number].payload)
+        assert isinstance(decided, Decided), "the index says so"
+        return closed_reply(decided.outcome)
+
+    def add_settlements(self, status: pb.ChainStatus) -> None:
+        """Fill in what `status` shows of settlements."""
+        add_settlements(status, self._now())

@@ -1,0 +1,137 @@
+"""Carries proofs between the hub and a region: the host of the escrow protocol, without a decision of its own.
+
+What is to be carried follows from the finalized states of both chains (`missing`), whose turn it is from `turns`, the
+proof from the source's own ledger (`evidence`). A duplicate changes nothing on its target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from coordinator.ledger.errors import TransactionRefused
+from coordinator.ledger.registry import CURRENT, committee
+from coordinator.service.errors import ServiceError
+from coordinator.service.evidence import Evidence
+from coordinator.service.host import ChainHost
+from coordinator.service.log import Log
+from coordinator.service.own_transactions import OwnTransactions
+from coordinator.service.turns import Turns
+from coordinator.settlement.escrow.finalized import hub_books, region_books
+from coordinator.settlement.escrow.missing import Item, Kind, missing
+
+_UNDER_WAY_MAX = 32
+_ROUND_S = 0.02
+_UNPROVABLE_S = 0.25
+"""After this a proof is tried again that needs a boundary to be taken in first."""
+_PATIENCE_DELAYS, _PATIENCE_HEARTBEATS = 10, 3
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two chains on this node. `under_way` are items that are being submitted to it."""
+
+    host: ChainHost
+    evidence: Evidence
+    own: OwnTransactions
+    under_way: set[Item] = field(default_factory=set)
+
+
+class Relay:
+    """Between the hub and one region, in both directions."""
+
+    def __init__(self, hub: Side, region: Side, own_name: str, log: Log) -> None:
+        self._hub = hub
+        self._region = region
+        self._log = log.bind(relay=region.host.genesis.name)
+        self._turns = Turns(own_name, max(map(_patience_s, (hub.host, region.host))))
+        self._seen: tuple[bytes, bytes] | None = None
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            while True:
+                blocks = [self._hub.host.new_block, self._region.host.new_block]
+                self._round()
+                await _any_of(blocks, self._turns.next_s())
+                await asyncio.sleep(_ROUND_S)
+
+    def _round(self) -> None:
+        now_s = time.monotonic()
+        self._look(now_s)
+        for item in self._turns.due(now_s):
+            target = self._hub if item.to_hub else self._region
+            if item not in target.under_way and len(target.under_way) < _UNDER_WAY_MAX:
+                target.under_way.add(item)
+                self._turns.submitted(item, now_s)
+                self._tasks.create_task(self._carry_and_forget(item, target))
+
+    def _look(self, now_s: float) -> None:
+        """What is missing, if one of the two has finalized something since."""
+        hub, region = self._hub.host.told, self._region.host.told
+        seen = (hub.header.digest, region.header.digest)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        ring = sorted({*committee(hub.view, CURRENT).names} & {*committee(region.view, CURRENT).names})
+        self._turns.update(missing(hub_books(hub), region_books(region)), ring, now_s)
+
+    async def _carry_and_forget(self, item: Item, target: Side) -> None:
+        try:
+            await self.carry(item, target)
+        finally:
+            target.under_way.discard(item)
+
+    async def carry(self, item: Item, target: Side) -> None:
+        """Prove an item and submit it to its target."""
+        content = await self._prove(item, target)
+        if content is None:
+            self._turns.put_off(item, time.monotonic() + _UNPROVABLE_S)
+            return
+        try:
+            outcome = await target.own.submit(_KINDS[item.kind], content)
+        except (TransactionRefused, ServiceError) as error:
+            self._log.warning("relaying failed", item=str(item), reason=str(error))
+            return
+        receipt = outcome.receipt
+        self._log.info("relayed", item=str(item), height=outcome.height, code=receipt.code, detail=receipt.detail)
+
+    async def _prove(self, item: Item, target: Side) -> bytes | None:
+        """None where the source has no certificate yet that the target can check."""
+        source = self._region if item.to_hub else self._hub
+        evidence = source.evidence
+        if item.kind is Kind.BOUNDARY:
+            return await asyncio.wrap_future(evidence.submit(evidence.boundary, item.epoch))
+        books = (hub_books if item.to_hub else region_books)(target.host.told)
+        known_epoch = books.chains.epoch(source.host.genesis.chain_id)
+        return await asyncio.wrap_future(evidence.submit(evidence.event, item.kind, item.sid, known_epoch))
+
+
+_KINDS = {
+    Kind.BOUNDARY: "escrow_boundary",
+    Kind.OPENED: "escrow_event",
+    Kind.DECIDED: "escrow_event",
+    Kind.CLOSED: "escrow_event",
+    Kind.VERDICT: "escrow_receipt",
+    Kind.APPLIED: "escrow_receipt",
+}
+
+
+def _patience_s(host: ChainHost) -> float:
+    """A few blocks' time: how long the next node waits for one whose turn it is."""
+    pace = host.pace
+    each_ms = max(pace.heartbeat_ms, pace.minimum_interval_ms)
+    return (_PATIENCE_DELAYS * pace.delay_ms + _PATIENCE_HEARTBEATS * each_ms) / 1000
+
+
+async def _any_of(events: list[asyncio.Event], at_s: float | None) -> None:
+    """Until one of the events is set, or that time has come."""
+    timeout_s = None if at_s is None else max(0.0, at_s - time.monotonic())
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
