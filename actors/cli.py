@@ -21,6 +21,7 @@ from actors import display
 from actors.audit import audit_command
 from actors.cases import BY_AREA, interval_at, market_intervals, read_case, run_intervals, scenario_folders
 from actors.output import ResultFolder, claim_folder, input_files
+from actors.pay import pay
 from actors.results import IntervalResult
 from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
@@ -254,7 +255,7 @@ app.command("audit")(audit_command)
 
 app.command()(readable_errors()(simulate))
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, pay):
     app.command()(readable_errors()(_command))
 
 

@@ -19,6 +19,8 @@ from coordinator.ledger.errors import BlockRefused, GenesisError, ProofRefused, 
 from coordinator.service.errors import ConfigurationError, ServiceError
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from coordinator.service.client import Client
     from coordinator.service.home import Home
     from protos.gridaccord.v1 import service_pb2 as pb
@@ -95,7 +97,7 @@ def status(
                 return
             await asyncio.sleep(1.0)
 
-    _with_client(home, address, "auditor", show)
+    with_client(home, address, "auditor", show)
 
 
 def submit(
@@ -128,7 +130,7 @@ def submit(
             typer.echo(f"error: not carried out: {reply.code}: {reply.detail}", err=True)
             raise typer.Exit(1)
 
-    _with_client(home, address, "gateway", send)
+    with_client(home, address, "gateway", send)
 
 
 def prove(
@@ -162,7 +164,7 @@ def prove(
         pairs = "\n".join(f"{name:<12}  {value}" for name, value in proven.items())
         typer.echo(json.dumps(proven, indent=2) if as_json else f"{pairs}\nresult        proven from genesis")
 
-    _with_client(home, address, "auditor", fetch)
+    with_client(home, address, "auditor", fetch)
 
 
 def renew(
@@ -217,7 +219,8 @@ def encode_content(kind: str, text: str) -> bytes:
     return encoded
 
 
-def _with_client(path: Path, address: str, who: str, work: Callable[[Client, Home], Awaitable[None]]) -> None:
+def with_client(path: Path, address: str, who: str, work: Callable[[Client, Home], Awaitable[None]]) -> None:
+    """Do something over a connection to a folder's node, or another, under one of the folder's certificates."""
     from coordinator.service.client import Client
     from coordinator.service.home import Home
 
@@ -249,11 +252,14 @@ def _digest(text: str) -> bytes:
 def status_document(reply: pb.StatusReply) -> dict[str, object]:
     """A status as plain values."""
 
-    def plain(message: pb.ChainStatus | pb.PeerStatus) -> dict[str, object]:
+    def plain(message: Message) -> dict[str, object]:
         found: dict[str, object] = {}
         for field in message.DESCRIPTOR.fields:
             value = getattr(message, field.name)
-            found[field.name] = value.hex() if isinstance(value, bytes) else value
+            if field.is_repeated:
+                found[field.name] = [plain(item) for item in value]
+            else:
+                found[field.name] = value.hex() if isinstance(value, bytes) else value
         return found
 
     return {
@@ -275,8 +281,20 @@ def _shown(reply: pb.StatusReply) -> str:
             f"{'' if chain.may_vote else '  does not vote yet'}  {chain.waiting_transactions:,} waiting"
             f"  finality p50 {chain.finality_p50_us / 1000:.1f} ms"
         )
+        lines += _settlement_lines(chain)
     lines += [
         f"  peer {peer.name:<12} {'connected' if peer.connected else 'NOT connected: ' + peer.reason}"
         for peer in reply.peers
     ]
     return "\n".join(lines)
+
+
+def _settlement_lines(chain: pb.ChainStatus) -> list[str]:
+    counts = [f"{item.count:,} {item.state}" for item in chain.settlements if item.count]
+    lines = [f"    settlements  {', '.join(counts)}"] if counts else []
+    for item in chain.in_doubt:
+        since = datetime.datetime.fromtimestamp(item.since_ms / 1000, datetime.UTC)
+        lines.append(f"    in doubt     {item.sid} since height {item.since_height:,}, {since:%Y-%m-%d %H:%M:%S} UTC")
+    if chain.in_doubt_total > len(chain.in_doubt):
+        lines.append(f"    in doubt     {chain.in_doubt_total - len(chain.in_doubt):,} more")
+    return lines
