@@ -58,7 +58,7 @@ def read_outcome(coupled: CoupledInterval) -> IntervalResult:
         prices=_prices(cut, price),
         congested=tuple(flow for flow in flows if flow.shadow_price >= SMALLEST_SHADOW_PRICE),
         ties=tuple(flows[tie] for tie in cut.tie_branches.tolist()),
-        links=_link_flows(cut, outcome.link_w),
+        links=_link_flows(cut, outcome.public.link_w),
         dispatch=dispatch,
         shed=tuple(NamedPower(f"bus {bus}", power / W_PER_MW) for bus, power in shed_w.items()),
         curtailed=_curtailed(coupled, dispatch, curtailed_w),

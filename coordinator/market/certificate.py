@@ -178,7 +178,7 @@ def dearest_micro_per_mwh(
 
 def largest(*arrays: IntArray) -> int:
     """The largest magnitude in these arrays."""
-    return max(int(np.abs(values).max(initial=0)) for values in arrays)
+    return max(max(int(values.max(initial=0)), -int(values.min(initial=0))) for values in arrays)
 
 
 def _flow_exact(problem: Problem, clearing: Clearing) -> WideArray:

@@ -24,7 +24,7 @@ import numpy as np
 from coordinator.market.certificate import ANGLE_BOX_RAD, price_tolerance
 from coordinator.market.clearing import Clearing, Problem
 from coordinator.market.coupling.public import PublicNetwork
-from coordinator.market.coupling.session import Outcome
+from coordinator.market.coupling.public_outcome import PublicOutcome
 from coordinator.market.coupling.wire import FINE_BITS
 from coordinator.market.fixed_point import ANGLE_BITS, PRICE_BITS, divide_half_even, dot, exact_sum, multiply
 from coordinator.market.offers import MICRO
@@ -73,7 +73,7 @@ class InterregionalSettlement:
         return sum(transfer.total for transfer in self.transfers) + sum(self.link_receipts.values()) + self.rounding
 
 
-def settle(public: PublicNetwork, outcome: Outcome, duration_s: int) -> InterregionalSettlement:
+def settle(public: PublicNetwork, outcome: PublicOutcome, duration_s: int) -> InterregionalSettlement:
     """Transfers between regions for an interval of this length."""
     interconnection = public.interconnection
     names = interconnection.region_names
@@ -106,7 +106,7 @@ class _Money:
         return divide_half_even(exact * self._duration_s, (SECONDS_PER_HOUR * MICRO) << PRICE_BITS)
 
 
-def _energy_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
+def _energy_exact(public: PublicNetwork, outcome: PublicOutcome) -> list[int]:
     """E per region: exports over tie-lines at the own boundary price."""
     interconnection = public.interconnection
     flow = public.tie_flow_w(outcome.boundary_angle)
@@ -120,7 +120,7 @@ def _energy_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
     return values
 
 
-def _loop_flow_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
+def _loop_flow_exact(public: PublicNetwork, outcome: PublicOutcome) -> list[int]:
     """F per region from the published Laplacian and flowgate rows."""
     interconnection = public.interconnection
     values = []
@@ -138,7 +138,7 @@ def _loop_flow_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
     return values
 
 
-def _tie_value_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
+def _tie_value_exact(public: PublicNetwork, outcome: PublicOutcome) -> list[int]:
     """Rent of each tie-line, with what its phase shifter is worth."""
     interconnection = public.interconnection
     flow, shift = public.tie_flow_w(outcome.boundary_angle), interconnection.tie_shift_flow_w
@@ -148,7 +148,7 @@ def _tie_value_exact(public: PublicNetwork, outcome: Outcome) -> list[int]:
     return [value.at(tie) for tie in range(len(flow))]
 
 
-def _link_payments(public: PublicNetwork, outcome: Outcome, money: _Money) -> tuple[list[int], dict[str, int]]:
+def _link_payments(public: PublicNetwork, outcome: PublicOutcome, money: _Money) -> tuple[list[int], dict[str, int]]:
     """What each region receives for links (negative: it pays), and what each owner does."""
     interconnection = public.interconnection
     paid = [0] * interconnection.region_count

@@ -257,8 +257,8 @@ def test_a_controllable_link_inside_a_region_across_regions_and_across_islands(o
         TRIANGLE, owner, offers, {1: 30 * MW, 3: 80 * MW}, links=[(1, 3, -40.0, 40.0), (0, 2, 5.0, 10.0)]
     )
     coupled = assert_coupling_is_exact(market)
-    assert coupled.outcome.link_w.tolist()[0] == 40 * MW
-    assert 5 * MW <= coupled.outcome.link_w.tolist()[1] <= 10 * MW
+    assert coupled.outcome.public.link_w.tolist()[0] == 40 * MW
+    assert 5 * MW <= coupled.outcome.public.link_w.tolist()[1] <= 10 * MW
 
 
 def test_two_links_that_share_the_load_of_an_island_to_half_a_watt() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.market.clearing import Clearing, Problem
-from coordinator.market.coupling.hub import Agreement, Hub
+from coordinator.market.coupling.agreement import Agreement
+from coordinator.market.coupling.hub import Hub
 from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.price_rule import DisplacedProblem
 from coordinator.market.coupling.public import PublicNetwork

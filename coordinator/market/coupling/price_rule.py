@@ -17,11 +17,11 @@ import numpy as np
 
 from coordinator.market.certificate import CertificateError, price_tolerance
 from coordinator.market.component_balance import ComponentBalance
-from coordinator.market.coupling.wire import HUB, expect, from_bitmap, integers, overwritten
+from coordinator.market.coupling.wire import HUB, expect, from_bitmap, integers, overwritten, scattered
 from coordinator.market.fixed_point import PRICE_BITS, row_dots
-from coordinator.market.flowgate_program import ROOM_W
+from coordinator.market.flowgate_program import BALANCE_PRICE_FACTOR, ROOM_W
 from protos.gridaccord.v1 import coupling_pb2 as pb
-from topology.arrays import IntArray
+from topology.arrays import BoolArray, IntArray
 
 WITNESS_TOLERANCE_FINE = 4 << 10
 """A witness may miss a row or a bound by 4 W; displacements are 16 W and more."""
@@ -53,15 +53,38 @@ def check_price_rule(problem: DisplacedProblem, result: pb.IntervalResult) -> bo
 
     True when they are provably the only ones; False where even the displaced optimum is degenerate.
     """
-    witness = witness_fine(problem, result)
-    shadow = np.zeros(len(problem.gate_min_w), dtype=np.int64)
-    shadow[list(result.priced_gate)] = integers(result.shadow_price)
+    witness, shadow = witness_fine(problem, result), _shadow_price(problem, result)
     _check_bounds(problem, witness)
-    displacement = _signed_displacement(problem, result)
-    _check_balance_rows(problem, witness, displacement)
-    _check_gates(problem, witness, shadow)
-    inside = _check_reduced_costs(problem, witness, integers(result.energy_price), shadow)
+    missed = _missed_fine(problem, witness, _signed_displacement(problem, result))
+    _refuse_missed(problem, missed, np.abs(missed) > WITNESS_TOLERANCE_FINE)
+    _check_gates(problem, witness, shadow, WITNESS_TOLERANCE_FINE)
+    inside = _check_reduced_costs(problem, witness, integers(result.energy_price), shadow, WITNESS_TOLERANCE_FINE)
     return inside == len(problem.base_w) + int(np.count_nonzero(shadow))
+
+
+def check_round_prices(problem: DisplacedProblem, result: pb.IntervalResult, tolerance_fine: int) -> None:
+    """As `check_price_rule`, for any round: a balance may be missed at the price that a missed balance has.
+
+    In a component whose announced balance is missed no displacement is asked for. Raises CertificateError.
+    """
+    witness, shadow, energy = (
+        witness_fine(problem, result),
+        _shadow_price(problem, result),
+        integers(result.energy_price),
+    )
+    _check_bounds(problem, witness)
+    missed = _missed_fine(problem, witness, _signed_displacement(problem, result))
+    ceiling = round(problem.line_violation_micro_per_mwh * BALANCE_PRICE_FACTOR) << PRICE_BITS
+    called_for = np.abs(energy) >= ceiling - price_tolerance(energy, shadow)
+    imbalance = integers(result.imbalance_w)
+    dear = called_for & (np.sign(energy) == -np.sign(np.where(imbalance == 0, missed, imbalance)))
+    _refuse_missed(problem, missed, ((np.abs(missed) > tolerance_fine) | (imbalance != 0)) & ~dear)
+    _check_gates(problem, witness, shadow, tolerance_fine)
+    _check_reduced_costs(problem, witness, energy, shadow, tolerance_fine)
+
+
+def _shadow_price(problem: DisplacedProblem, result: pb.IntervalResult) -> IntArray:
+    return scattered(len(problem.gate_min_w), result.priced_gate, result.shadow_price, HUB, "shadow prices")
 
 
 def witness_fine(problem: DisplacedProblem, result: pb.IntervalResult) -> IntArray:
@@ -113,25 +136,26 @@ def _check_bounds(problem: DisplacedProblem, witness: IntArray) -> None:
         raise CertificateError("price rule", f"published step {bad[0]}", "the witness is outside the step")
 
 
-def _check_balance_rows(problem: DisplacedProblem, witness: IntArray, displacement_w: IntArray) -> None:
-    miss = problem.balance.exact_sums(witness) + ((problem.base_w - displacement_w) << 10)
-    bad = np.flatnonzero(np.abs(miss) > WITNESS_TOLERANCE_FINE)
-    if bad.size:
-        name = problem.row_names[int(bad[0])]
-        raise CertificateError(
-            "price rule", name, f"the witness misses the displaced balance by {miss[bad[0]] >> 10} W"
-        )
+def _missed_fine(problem: DisplacedProblem, witness: IntArray, displacement_w: IntArray) -> IntArray:
+    """How much more than it should the witness injects into each component."""
+    return problem.balance.exact_sums(witness) + ((problem.base_w - displacement_w) << 10)
 
 
-def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray) -> None:
+def _refuse_missed(problem: DisplacedProblem, missed_fine: IntArray, refused: BoolArray) -> None:
+    for row in np.flatnonzero(refused)[:1]:
+        said = f"the witness misses the displaced balance by {missed_fine[row] >> 10} W"
+        raise CertificateError("price rule", problem.row_names[int(row)], said)
+
+
+def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray, tolerance_fine: int) -> None:
     """Flows of the witness within displaced limits; a shadow price only at the limit whose sign it bears."""
     wider = np.abs(problem.displacement_w[len(problem.base_w) :])
     flow = row_dots(problem.factors, witness) + problem.loading_fine
     below = flow - ((problem.gate_min_w - wider) << 10)
     above = ((problem.gate_max_w + wider) << 10) - flow
     ceiling, tolerance = problem.line_violation_micro_per_mwh << PRICE_BITS, price_tolerance(shadow)
-    size, misses = np.abs(shadow), np.minimum(below, above) < -WITNESS_TOLERANCE_FINE
-    slack = np.where(shadow > 0, below, above) > WITNESS_TOLERANCE_FINE
+    size, misses = np.abs(shadow), np.minimum(below, above) < -tolerance_fine
+    slack = np.where(shadow > 0, below, above) > tolerance_fine
     for wrong, said in (
         (size > ceiling + tolerance, "shadow price beyond the line violation price"),
         ((size < ceiling - tolerance) & misses, "the witness exceeds the displaced limit"),
@@ -142,15 +166,17 @@ def _check_gates(problem: DisplacedProblem, witness: IntArray, shadow: IntArray)
             raise CertificateError("price rule", f"flowgate {name}", said)
 
 
-def _check_reduced_costs(problem: DisplacedProblem, witness: IntArray, energy: IntArray, shadow: IntArray) -> int:
+def _check_reduced_costs(
+    problem: DisplacedProblem, witness: IntArray, energy: IntArray, shadow: IntArray, tolerance_fine: int
+) -> int:
     """The number of columns strictly inside their bounds; raises for a reduced cost of the wrong sign."""
     value = problem.balance.worth(energy)
     priced = np.flatnonzero(shadow)
     weighted = row_dots(problem.factors[priced].T, shadow[priced])
     reduced = (problem.price_micro_per_mwh << PRICE_BITS) - value - weighted
     tolerance = price_tolerance(energy, shadow)
-    low = witness <= (problem.lower_w << 10) + WITNESS_TOLERANCE_FINE
-    high = witness >= (problem.upper_w << 10) - WITNESS_TOLERANCE_FINE
+    low = witness <= (problem.lower_w << 10) + tolerance_fine
+    high = witness >= (problem.upper_w << 10) - tolerance_fine
     wrong = np.flatnonzero((~high & (reduced < -tolerance)) | (~low & (reduced > tolerance)))
     if wrong.size:
         raise CertificateError(

@@ -6,7 +6,7 @@ Built by every participant from the regions' boundary equivalents; deciding noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,12 @@ class PublicNetwork:
     def component_count(self) -> int:
         """Number of AC components."""
         return self.impedance.component_count
+
+    def links_into(self, regions: Collection[int]) -> BoolArray:
+        """Which controllable links end in one of these regions."""
+        ends = np.zeros(len(self.interconnection.link_ids), dtype=np.bool_)
+        ends[[end.link for end in self.link_ends if end.region in regions]] = True
+        return ends
 
     def component_of(self, region: int, internal: IntArray) -> IntArray:
         """The public component of each internal component of a region, given the labels at its boundary."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,6 +45,37 @@ class Published:
         """Steps published so far."""
         return sum(len(part) for part in self.bus)
 
+    @property
+    def buses(self) -> IntArray:
+        """The pseudonym of each step's bus."""
+        return _joined(self.bus)
+
+    @property
+    def prices(self) -> IntArray:
+        """In micro-units per MWh."""
+        return _joined(self.price)
+
+    @property
+    def widths(self) -> IntArray:
+        """In W."""
+        return _joined(self.width)
+
+    @property
+    def components(self) -> IntArray:
+        """The component of each step's bus."""
+        return _joined(self.component)
+
+    def copy(self) -> Published:
+        """Another that what is taken from now on does not reach."""
+        return replace(
+            self,
+            bus=list(self.bus),
+            price=list(self.price),
+            width=list(self.width),
+            component=list(self.component),
+            leaves=set(self.leaves),
+        )
+
     def take(self, message: pb.IntervalSubmission, gate_count: int, components: int) -> None:
         """Check a submission against the commitment and keep it. Raises ProtocolError naming what is wrong."""
         region, count = self.region, len(message.bus)
@@ -83,11 +114,25 @@ class Published:
         self.leaves.update(leaves)
 
 
+def _joined(parts: list[IntArray]) -> IntArray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
 class FactorCache:
     """Factors that a region has published, by flowgate and bus pseudonym, in 2**-40."""
 
     def __init__(self) -> None:
         self._values = np.full((0, 0), _UNKNOWN, dtype=np.int64)
+
+    def copy(self) -> FactorCache:
+        """Another that what is stored from now on does not reach."""
+        other = FactorCache()
+        other._values = self._values.copy()
+        return other
+
+    def at(self, region: int, gate_count: int, bus: int) -> IntArray:
+        """The factors of one bus on all flowgates."""
+        return self.get(region, gate_count, np.array([bus], dtype=np.int64))[:, 0]
 
     def store(self, region: int, block: pb.FactorBlock, gate_count: int) -> None:
         gates, buses = integers(block.gate), integers(block.bus)

@@ -15,38 +15,43 @@ def rounded_with_links(
     quantity_w: FloatArray,
     width_w: IntArray,
     component: IntArray,
-    link_w: IntArray,
+    links: tuple[IntArray, IntArray, IntArray],
     total_w: IntArray,
 ) -> tuple[IntArray, IntArray]:
-    """Steps, and links near `link_w`, in whole watts, so that they bring `total_w` into each component.
+    """Steps and links in whole watts, so that they bring `total_w` into each component.
 
-    Where steps have no room for the watts that rounding leaves, a link takes them. Raises SolverError when none can.
+    `links` are the flows to stay near, and their limits. Where steps have no room for the watts that rounding leaves,
+    a link takes them. Raises SolverError when none can.
     """
-    links, moved = link_w.copy(), set[int]()
+    link_w, moved = links[0].copy(), set[int]()
     nothing = np.zeros_like(width_w)
     supply = np.bincount(component, weights=width_w, minlength=public.component_count).astype(np.float64)
     for _ in range(public.component_count + 1):
         target = total_w.copy()
         for end in public.link_ends:
-            target[end.component] -= end.sign * links[end.link]
+            target[end.component] -= end.sign * link_w[end.link]
         try:
-            return rounded_balanced(quantity_w, nothing, width_w, component, target), links
+            return rounded_balanced(quantity_w, nothing, width_w, component, target), link_w
         except RoundingError as error:
-            _move_link(public, supply, error, links, moved)
+            _move_link(public, supply, error, (link_w, *links[1:]), moved)
     raise SolverError("published steps and links cannot be rounded to whole watts that balance; publish more steps")
 
 
 def _move_link(
-    public: PublicNetwork, supply_w: FloatArray, error: RoundingError, link_w: IntArray, moved: set[int]
+    public: PublicNetwork,
+    supply_w: FloatArray,
+    error: RoundingError,
+    links: tuple[IntArray, IntArray, IntArray],
+    moved: set[int],
 ) -> None:
     """Let a link that ends in the component, and was not `moved` before, make up for what its steps cannot:
     the one whose other end has most steps published."""
-    interconnection = public.interconnection
+    link_w, link_min_w, link_max_w = links
     other = {(end.link, -end.sign): end.component for end in public.link_ends}
     ends = [end for end in public.link_ends if end.component == error.group and end.link not in moved]
     for end in sorted(ends, key=lambda end: -supply_w[other[end.link, end.sign]]):
         carried = int(link_w[end.link]) + end.sign * error.missing_w
-        if interconnection.link_min_w[end.link] <= carried <= interconnection.link_max_w[end.link]:
+        if link_min_w[end.link] <= carried <= link_max_w[end.link]:
             link_w[end.link] = carried
             moved.add(end.link)
             return

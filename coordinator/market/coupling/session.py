@@ -22,13 +22,14 @@ import numpy as np
 
 from coordinator.market.certificate import Certificate
 from coordinator.market.clearing import Clearing
-from coordinator.market.coupling.hub import Agreement, Hub
+from coordinator.market.coupling.agreement import Agreement
+from coordinator.market.coupling.hub import Hub
 from coordinator.market.coupling.interval_state import PublicationWindow
-from coordinator.market.coupling.public import ActiveFlowgate, PublicNetwork
+from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.public_outcome import PublicOutcome
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.offers import MarketRules, OfferBook, StepTable, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb
-from topology.arrays import IntArray
 from topology.regions import RegionCut
 
 DEFAULT_ROUND_LIMIT = 50
@@ -79,14 +80,7 @@ class Outcome:
     clearings: tuple[Clearing, ...]
     certificates: tuple[Certificate, ...]
     congested: dict[str, int]
-    tie_shadow_price: IntArray
-    tie_violation_w: IntArray
-    boundary_angle: IntArray
-    boundary_price: IntArray
-    link_w: IntArray
-    link_end_price: IntArray
-    flowgates: tuple[ActiveFlowgate, ...]
-    shadow_price: IntArray
+    public: PublicOutcome
 
 
 class _Stopwatch:
@@ -189,7 +183,7 @@ class CouplingSession:
         steps: Sequence[StepTable],
         flowgates_before: int,
     ) -> Outcome:
-        hub = self.hub
+        public = self.hub.public_outcome()
         offers = sum(table.offer_count for table in steps)
         return Outcome(
             agreement=agreement,
@@ -198,19 +192,12 @@ class CouplingSession:
             gate_closure_seconds=closure.seconds,
             traffic=traffic,
             disclosed_share=agreement.published_steps / max(1, offers),
-            active_flowgates=len(hub.shadow_price),
-            new_flowgates=len(hub.shadow_price) - flowgates_before,
+            active_flowgates=len(public.flowgates),
+            new_flowgates=len(public.flowgates) - flowgates_before,
             clearings=tuple(region.clearing for region in self.regions),
             certificates=tuple(region.certificate for region in self.regions),
             congested=self._congested(),
-            tie_shadow_price=hub.tie_shadow_price,
-            tie_violation_w=hub.tie_violation_w,
-            boundary_angle=hub.boundary_angle,
-            boundary_price=hub.boundary_price,
-            link_w=hub.link_w,
-            link_end_price=hub.link_end_price,
-            flowgates=tuple(hub.gates[: len(hub.shadow_price)]),
-            shadow_price=hub.shadow_price,
+            public=public,
         )
 
     def _count(self, traffic: Traffic, message: str, messages: Sequence[bytes]) -> None:
@@ -223,7 +210,7 @@ class CouplingSession:
         for region, agent in zip(self.cut.regions, self.regions, strict=True):
             shadow = agent.clearing.shadow_price
             congested.update((region.network.branch_labels[i], int(shadow[i])) for i in np.flatnonzero(shadow))
-        tie = self.hub.tie_shadow_price
+        tie = self.hub.public_outcome().tie_shadow_price
         congested.update((public.tie_labels[i], int(tie[i])) for i in np.flatnonzero(tie))
         return congested
 
@@ -268,7 +255,8 @@ def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> t
         angle[region.buses], price[region.buses] = clearing.angle, clearing.price
         withdrawal[region.buses] = table.withdrawal_w
         shadow[region.branches], violation[region.branches] = clearing.shadow_price, clearing.violation_w
-    shadow[cut.tie_branches], violation[cut.tie_branches] = outcome.tie_shadow_price, outcome.tie_violation_w
+    public = outcome.public
+    shadow[cut.tie_branches], violation[cut.tie_branches] = public.tie_shadow_price, public.tie_violation_w
     whole = StepTable(
         bus=np.concatenate([r.buses[t.bus] for r, t in zip(cut.regions, steps, strict=True)]),
         width_w=np.concatenate([table.width_w for table in steps]),
@@ -278,4 +266,4 @@ def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> t
         offset_micro_per_h=sum(table.offset_micro_per_h for table in steps),
     )
     accepted = np.concatenate([clearing.accepted_w for clearing in outcome.clearings])
-    return whole, Clearing(accepted, angle, price, shadow, outcome.link_w, violation)
+    return whole, Clearing(accepted, angle, price, shadow, public.link_w, violation)

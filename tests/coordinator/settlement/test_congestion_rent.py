@@ -29,7 +29,7 @@ def check_identity(market: Market, duration_s: int = HOUR_S) -> None:
     """The identity of every region and of the fund, within the stated rounding; the sums exactly."""
     session = open_session(market)
     coupled = couple(session, market)
-    settlement = settle(session.public, coupled.outcome, duration_s)
+    settlement = settle(session.public, coupled.outcome.public, duration_s)
     assert settlement.total == 0
     bounds = 0
     for surplus, transfer in zip(surpluses(market, coupled), settlement.transfers, strict=True):
@@ -39,7 +39,7 @@ def check_identity(market: Market, duration_s: int = HOUR_S) -> None:
         kept = surplus.micro(surplus.line_rent + surplus.shifters, duration_s)
         assert abs(left - kept) <= bound, f"region {transfer.region}: {left} left, {kept} is the rent of its lines"
     ties = sum(settlement.tie_rent.values())
-    half_watts = int(np.abs(coupled.outcome.tie_shadow_price).sum())
+    half_watts = int(np.abs(coupled.outcome.public.tie_shadow_price).sum())
     bounds += surplus.micro(half_watts, duration_s)
     assert abs(settlement.interface_fund - ties) <= bounds + len(settlement.tie_rent)
     shares = sum(transfer.interface_share for transfer in settlement.transfers)
@@ -65,7 +65,7 @@ def test_rents_are_not_negative_where_zero_flow_is_within_limits(recipe: Recipe)
     tolerance = market.rules.tolerance_w * EURO
     for surplus in surpluses(market, coupled):
         assert surplus.line_rent >= -surplus.bound
-    settlement = settle(session.public, coupled.outcome, HOUR_S)
+    settlement = settle(session.public, coupled.outcome.public, HOUR_S)
     for tie, rent in settlement.tie_rent.items():
         assert rent >= -tolerance, f"tie {tie}"
 
@@ -76,7 +76,7 @@ def test_two_regions_over_one_congested_tie(duration_s: int) -> None:
     offers = [generator("cheap", 0, (100 * MW, 20)), generator("dear", 1, (100 * MW, 50))]
     market = small_market([(0, 1, 0.1)], "AB", offers, {1: 60 * MW}, limits_mw={0: 40})
     session = open_session(market)
-    settlement = settle(session.public, couple(session, market).outcome, duration_s)
+    settlement = settle(session.public, couple(session, market).outcome.public, duration_s)
     share = duration_s / 3600
     exporter, importer = settlement.transfers
     assert exporter.energy == pytest.approx(40 * 20 * EURO * share, abs=1)
@@ -93,7 +93,7 @@ def test_a_loop_flow_is_compensated() -> None:
     market = small_market(lines, "AABB", offers, {1: 100 * MW}, limits_mw={3: 10})
     session = open_session(market)
     coupled = couple(session, market)
-    settlement = settle(session.public, coupled.outcome, HOUR_S)
+    settlement = settle(session.public, coupled.outcome.public, HOUR_S)
     a, b = settlement.transfers
     rent_of_b = surpluses(market, coupled)[1]
     assert rent_of_b.micro(rent_of_b.line_rent, HOUR_S) > 100 * EURO
@@ -108,8 +108,8 @@ def test_the_rent_of_a_link_goes_to_its_owner() -> None:
     market = small_market([], "AB", offers, {1: 60 * MW}, links=[(0, 1, -30, 30)])
     session = open_session(market)
     coupled = couple(session, market)
-    settlement = settle(session.public, coupled.outcome, HOUR_S)
-    assert np.array_equal(coupled.outcome.link_w, [30 * MW])
+    settlement = settle(session.public, coupled.outcome.public, HOUR_S)
+    assert np.array_equal(coupled.outcome.public.link_w, [30 * MW])
     assert sum(settlement.link_receipts.values()) == pytest.approx(30 * 30 * EURO, rel=1e-9)
     assert [transfer.links for transfer in settlement.transfers] == pytest.approx([30 * 20 * EURO, -30 * 50 * EURO])
     assert settlement.total == 0
