@@ -208,6 +208,15 @@ class RegionAgent:
         """Put the flowgates in force that the hub announces, in its order."""
         opening = self._from_hub(pb.RoundOpening, message)
         expect(opening.round == self._now.round + 1, HUB, f"round {opening.round} is opened after {self._now.round}")
+        self._put_in_force(opening)
+
+    def catch_up(self, message: bytes) -> None:
+        """Put the flowgates in force that came up while the region was silent; call it for every opening it missed."""
+        parsed = parse(pb.RoundOpening, message, HUB)
+        expect_scope(parsed.scope, self._scope, HUB)
+        self._put_in_force(only(parsed.intervals, HUB))
+
+    def _put_in_force(self, opening: pb.IntervalOpening) -> None:
         ties = len(self._public.interconnection.tie_ids)
         expect(all(tie < ties for tie in opening.tie_line), HUB, "an unknown tie-line is opened")
         gates = [self._public.region_flowgate(gate) for gate in opening.flowgates]
