@@ -105,6 +105,10 @@ class Reader:
             raise DecodeError(f"a flag is {value}; it is 0 or 1")
         return value == 1
 
+    def rest(self) -> bytes:
+        """Everything that is left."""
+        return self.raw(len(self._data) - self._place)
+
     def bytes(self) -> bytes:
         """Bytes behind a 16-bit length."""
         return self.raw(int.from_bytes(self.raw(2), "big"))

@@ -82,8 +82,8 @@ class Chains:
             self.records.delete(_keys_key(chain_id, epoch - 1))
         return epoch + 1
 
-    def event(self, proof: bytes) -> ProvenEvent:
-        """An escrow event of a chain that is followed."""
+    def event(self, proof: bytes, kind: str = ESCROW_EVENT) -> ProvenEvent:
+        """An event of this kind on a chain that is followed."""
         decoded = decode_event_proof(proof)
         chain_id = decoded.certified.chain_id
         self._chain(chain_id)
@@ -91,7 +91,7 @@ class Chains:
             proven = verify_event(decoded, lambda epoch: self.validators(chain_id, epoch), self.scheme)
         except ProofRefused as error:
             raise Rejected("proof_refused", str(error)) from None
-        if proven.event.kind != ESCROW_EVENT or proven.header.chain_id != chain_id:
+        if proven.event.kind != kind or proven.header.chain_id != chain_id:
             raise Rejected("proof_refused", f"the proof is of an event {proven.event.kind!r}")
         return ProvenEvent(chain_id, decoded.certified.epoch, proven.header.height, proven.event.payload)
 

@@ -1,0 +1,125 @@
+"""What hub validators say in a step: a message of the coupling, whom to go on without, or what a round ended with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.consensus.errors import DecodeError
+from coordinator.ledger.codec import BYTES_MAX, Reader, Writer
+
+_NUMBERS_MAX = 4096
+_SAID, _BLAMED, _AGREED, _OPENED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """RESULT or STATE: the coupling's message."""
+
+    message: bytes
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        return bytes([_SAID]) + self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """Any hub step: these regions sent what nobody can go on with; the next attempt is without them."""
+
+    regions: tuple[int, ...]
+    reason: str
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        head = Writer().raw(bytes([_BLAMED])).text(self.reason[:1000])
+        return head.raw(_numbers(self.regions)).encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a region (or, for a link's owner, an account on the hub) receives for the interval, in micro-units."""
+
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """DECISION: nobody objects. Objective and certified gap in micro-units per hour; `opening` as in `Opened`."""
+
+    objective_micro_per_h: int
+    gap_micro_per_h: int
+    regions: tuple[Transfer, ...]
+    owners: tuple[Transfer, ...]
+    opening: bytes
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        writer = Writer().raw(bytes([_AGREED])).int64(self.objective_micro_per_h).int64(self.gap_micro_per_h)
+        for transfers in (self.regions, self.owners):
+            writer.uint32(len(transfers))
+            for item in transfers:
+                writer.text(item.name).int64(item.amount)
+        return writer.raw(self.opening).encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """DECISION: another round, with these flowgates in force; `objecting` are the regions that objected."""
+
+    objecting: tuple[int, ...]
+    opening: bytes
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        return Writer().raw(bytes([_OPENED]) + _numbers(self.objecting)).raw(self.opening).encoded
+
+
+HubMessage = Said | Blamed | Agreed | Opened
+
+
+def decode_hub_message(data: bytes) -> HubMessage:
+    """Raises DecodeError."""
+    reader = Reader(data)
+    kind = reader.raw(1)[0]
+    if kind == _SAID:
+        return Said(reader.rest())
+    if kind == _BLAMED:
+        reason, regions = reader.text(), _read_numbers(reader)
+        reader.end()
+        return Blamed(regions, reason)
+    if kind == _AGREED:
+        objective, gap = reader.int64(), reader.int64()
+        transfers = _read_transfers(reader)
+        return Agreed(objective, gap, transfers, _read_transfers(reader), reader.rest())
+    if kind == _OPENED:
+        return Opened(_read_numbers(reader), reader.rest())
+    raise DecodeError(f"a hub message of kind {kind}, which does not exist")
+
+
+def _numbers(values: tuple[int, ...]) -> bytes:
+    writer = Writer().uint32(len(values))
+    for value in values:
+        writer.uint32(value)
+    return writer.encoded
+
+
+def _read_numbers(reader: Reader) -> tuple[int, ...]:
+    values = tuple(reader.uint32() for _ in range(_bounded(reader)))
+    if list(values) != sorted(set(values)):
+        raise DecodeError("numbers of regions ascend, each once")
+    return values
+
+
+def _read_transfers(reader: Reader) -> tuple[Transfer, ...]:
+    return tuple(Transfer(reader.text(), reader.int64()) for _ in range(_bounded(reader)))
+
+
+def _bounded(reader: Reader) -> int:
+    count = reader.uint32()
+    if count > _NUMBERS_MAX:
+        raise DecodeError(f"{count} entries; at most {_NUMBERS_MAX}")
+    return count
+
+
+assert BYTES_MAX >= 4 * 1000, "a reason of a thousand characters fits"

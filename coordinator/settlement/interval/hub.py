@@ -1,0 +1,298 @@
+"""The hub's part of an interval: whose messages count, in which order, until when, and what follows from an agreement.
+
+Transactions                              Events
+interval_message   proof of a region's    interval       a statement of the hub: topic and digest
+                   statement, and the     interval_end   the interval, and whether it was coupled
+                   message itself
+confirm_hub        a hub validator's word
+
+The hub keeps what `hub_books` lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from coordinator.ledger.codec import Reader, Writer
+from coordinator.ledger.errors import GenesisError, Rejected
+from coordinator.ledger.state import Module
+from coordinator.ledger.view import Context
+from coordinator.settlement.escrow.admission import reserve
+from coordinator.settlement.escrow.chains import Chains
+from coordinator.settlement.escrow.errors import EscrowRefused
+from coordinator.settlement.escrow.hub_record import open_netting
+from coordinator.settlement.escrow.records import HubTransition
+from coordinator.settlement.escrow.renetting import without
+from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Leg
+from coordinator.settlement.interval import confirmations
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
+from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
+from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
+from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, numbers_of
+from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
+from coordinator.settlement.interval.topics import HUB_STEPS, Interval, Step, Topic
+
+MESSAGE = "interval_message"
+INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
+REGIONS_MAX = 1024
+_NUMBERS = ("step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
+_SPARE_ATTEMPTS = 3
+_ROUNDING_MAX = 64
+"""Micro-units that rounding may leave for each region or owner in an agreement."""
+
+# What a region says.
+
+
+def encode_message(proof: bytes, message: bytes) -> bytes:
+    """The content of `interval_message`: an event proof of a region's statement, and the message."""
+    return Writer().uint32(len(proof)).raw(proof).raw(message).encoded
+
+
+def _on_message(context: Context, content: bytes) -> None:
+    reader = Reader(content)
+    proof = reader.raw(reader.uint32())
+    message, books = reader.rest(), HubIntervals(context)
+    chains: Chains = books.escrow.chains
+    proven = chains.event(proof, INTERVAL_EVENT)
+    topic, digest = confirmations.decode_event(proven.event)
+    number = _number_of(books, proven.chain_id)
+    if topic.step is not Step.SCHEDULE and hashlib.sha256(message).digest() != digest:
+        raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
+    running = books.running or _begun(books, topic, context.block.height)
+    _check_expected(books, running, topic, number)
+    if topic.step is Step.COMMIT:
+        _set_aside(books, running.interval, number)
+    books.put_slot(number, digest)
+    _go_on(books, running, context.block.height)
+
+
+def _number_of(books: HubIntervals, chain_id: bytes) -> int:
+    for number, name in enumerate(books.parameters.regions):
+        entry = books.escrow.region(name)
+        if entry is not None and entry.chain_id == chain_id:
+            if entry.frozen or not entry.active:
+                raise Rejected("frozen_region", f"{name} is frozen; it is not coupled")
+            return number
+    raise Rejected("unknown_region", f"chain {chain_id.hex()[:16]} is of no region that is coupled here")
+
+
+def _begun(books: HubIntervals, topic: Topic, height: int) -> Running:
+    last = books.last
+    earliest_s = books.parameters.opens_s if last is None else last.end_s
+    if topic.step is not Step.COMMIT or topic.attempt or topic.interval.start_s < earliest_s:
+        raise Rejected("unexpected", f"{topic}: the next interval starts at {earliest_s} s, with commitments")
+    running = Running(topic.interval, 0, 0, Step.COMMIT, height, 0, ())
+    books.put_running(running)
+    return running
+
+
+def _check_expected(books: HubIntervals, running: Running, topic: Topic, number: int) -> None:
+    if topic != running.topic or not running.waits_for_regions:
+        raise Rejected("unexpected", f"{topic}: the hub waits for {running.topic}")
+    if number in running.excluded:
+        raise Rejected("excluded", f"this interval goes on without {books.parameters.regions[number]}")
+    if number in books.slots():
+        raise Rejected("again", f"{books.parameters.regions[number]} has spoken on {topic}")
+
+
+def _set_aside(books: HubIntervals, interval: Interval, number: int) -> None:
+    """Collateral, before a region is coupled; once an interval."""
+    escrow, parameters, nonce = books.escrow, books.parameters, books.nonce(interval)
+    name = parameters.regions[number]
+    if escrow.reserved(nonce, name, parameters.asset):
+        return
+    try:
+        escrow.apply(reserve(escrow, nonce, name, parameters.asset, parameters.collateral))
+    except EscrowRefused as error:
+        raise Rejected("no_collateral", str(error)) from None
+
+
+# What follows.
+
+
+def _go_on(books: HubIntervals, running: Running, height: int) -> None:
+    """To the next step once every region has spoken, or is overdue and gone on without."""
+    slots = books.slots()
+    missing = [number for number in books.taking_part(running) if number not in slots]
+    overdue = tuple(number for number in missing if height - running.since_height >= _patience(books, running, number))
+    if len(overdue) < len(missing) or not (slots or overdue):
+        return
+    if running.waiting_for is Step.COMMIT:
+        _close_gate(books, running, overdue, height)
+    elif running.waiting_for is Step.SCHEDULE:
+        _settle(books, running, height)
+    elif overdue:
+        _try_without(books, running, overdue, height)
+    else:
+        books.put_running(running.next(FOLLOWING[running.waiting_for], height))
+
+
+def _patience(books: HubIntervals, running: Running, number: int) -> int:
+    was_absent = running.attempt == 0 and running.waiting_for is Step.COMMIT and number in books.absent
+    parameters = books.parameters
+    return parameters.absent_blocks if was_absent else parameters.step_blocks
+
+
+def _close_gate(books: HubIntervals, running: Running, overdue: tuple[int, ...], height: int) -> None:
+    excluded = tuple(sorted({*running.excluded, *overdue}))
+    gate_height = running.gate_height or height
+    session, cold = books.session, books.is_cold(running)
+    if not cold and session is not None and session.excluded != excluded:
+        _try_without(books, replace(running, gate_height=gate_height), overdue, height)
+        return
+    running = replace(running, excluded=excluded, gate_height=gate_height, round=1)
+    if not books.taking_part(running):
+        _end(books, running, coupled=False)
+        return
+    if cold:
+        books.put_session(Session(running.interval, 0, excluded))
+    books.put_running(running.next(Step.SUBMIT, height))
+
+
+def _try_without(books: HubIntervals, running: Running, numbers: tuple[int, ...], height: int) -> None:
+    following = running.next_attempt(numbers, height)
+    if books.taking_part(following) and following.attempt < _attempts_max(books):
+        books.put_running(following)
+    else:
+        _end(books, following, coupled=False)
+
+
+def _attempts_max(books: HubIntervals) -> int:
+    """Each region may be the cause of one, and so may be hub validators who have lost the session."""
+    return len(books.parameters.regions) + _SPARE_ATTEMPTS
+
+
+def _on_confirm(context: Context, content: bytes) -> None:
+    books, given = HubIntervals(context), decode_confirmation(content)
+    running = books.running
+    if running is None or given.topic != running.topic or given.topic.step not in HUB_STEPS:
+        expected = "no interval is under way" if running is None else f"the hub waits for {running.topic}"
+        raise Rejected("unexpected", f"{given.topic}: {expected}")
+    if given.message is not None:
+        _check(books, running, decode_hub_message(given.message))
+    message = confirmations.confirm(context, given)
+    if message is None:
+        return
+    context.emit(INTERVAL_EVENT, confirmations.event_payload(given.topic, given.digest))
+    _said(books, running, decode_hub_message(message), context.block.height)
+
+
+def _check(books: HubIntervals, running: Running, said: HubMessage) -> None:
+    """What the state machine can judge of a hub message: integers, names and numbers."""
+    fits = isinstance(said, Agreed | Opened) == (running.waiting_for is Step.DECISION) or isinstance(said, Blamed)
+    if not fits:
+        raise Rejected("malformed", f"{type(said).__name__} is not what {running.topic} ends with")
+    parameters = books.parameters
+    named = said.regions if isinstance(said, Blamed) else said.objecting if isinstance(said, Opened) else ()
+    strangers = [number for number in named if number not in books.taking_part(running)]
+    if strangers or (isinstance(said, Blamed) and not named):
+        raise Rejected("malformed", f"{running.topic}: names regions {strangers or 'none'} that do not take part")
+    if not isinstance(said, Agreed):
+        return
+    if tuple(item.name for item in said.regions) != parameters.regions:
+        raise Rejected("malformed", "an agreement has one transfer for each region, in their order")
+    items = (*said.regions, *said.owners)
+    if abs(sum(item.amount for item in items)) > _ROUNDING_MAX * len(items):
+        raise Rejected("unbalanced", "the transfers of an agreement sum to more than rounding leaves")
+    for number, item in enumerate(said.regions):
+        if number not in running.excluded and -item.amount > parameters.collateral:
+            owed = f"{item.name} would owe {-item.amount}"
+            raise Rejected("no_collateral", f"{owed}, {parameters.collateral} is set aside; go on without it")
+
+
+def _said(books: HubIntervals, running: Running, said: HubMessage, height: int) -> None:
+    if isinstance(said, Blamed):
+        _try_without(books, running, said.regions, height)
+    elif isinstance(said, Said):
+        books.put_running(running.next(FOLLOWING[running.waiting_for], height))
+    elif isinstance(said, Agreed):
+        books.put_agreement(said)
+        books.put_running(running.next(Step.SCHEDULE, height))
+    elif running.round < books.parameters.round_limit:
+        books.put_running(running.next_round(height))
+    elif said.objecting:
+        _try_without(books, running, said.objecting, height)
+    else:
+        _end(books, running, coupled=False)
+
+
+def _settle(books: HubIntervals, running: Running, height: int) -> None:
+    """All legs of the interval as one settlement; what regions without a schedule would pay is on their collateral.
+
+    Where it cannot be opened now (too many are unclosed) the end of a later block tries again.
+    """
+    agreed, parameters = books.agreement, books.parameters
+    assert agreed is not None, "schedules follow an agreement"
+    silent = [parameters.regions[k] for k in range(len(parameters.regions)) if k not in books.slots()]
+    legs = without(_legs(parameters.asset, agreed), silent)
+    escrow = books.escrow
+    if legs:
+        try:
+            escrow.apply(open_netting(escrow, books.nonce(running.interval), legs, height))
+        except EscrowRefused:
+            return
+    _end(books, running, coupled=True, release=not legs)
+
+
+def _legs(asset: str, agreed: Agreed) -> tuple[Leg, ...]:
+    """One a region, one a link owner's account on the hub, and the remainder on its rounding account."""
+    legs = [Leg(item.name, NEUTRAL, asset, item.amount) for item in agreed.regions if item.amount]
+    legs += [Leg(HUB, b"owner/" + item.name.encode(), asset, item.amount) for item in agreed.owners if item.amount]
+    remainder = -sum(leg.amount for leg in legs)
+    if remainder:
+        legs.append(Leg(HUB, ROUNDING, asset, remainder))
+    return tuple(sorted(legs))
+
+
+def _end(books: HubIntervals, running: Running, *, coupled: bool, release: bool = True) -> None:
+    if release:
+        books.escrow.apply(HubTransition(released=(books.nonce(running.interval),)))
+    books.put_end(running)
+    _age_session(books, coupled)
+    payload = Writer().raw(running.interval.encode()).flag(coupled).raw(numbers_of(running.excluded)).encoded
+    books.context.emit(END_EVENT, payload)
+
+
+def _age_session(books: HubIntervals, coupled: bool) -> None:
+    session = books.session
+    goes_on = session is not None and coupled and session.age + 1 < books.parameters.session_intervals
+    books.put_session(replace(session, age=session.age + 1) if session is not None and goes_on else None)
+
+
+def _end_of_block(context: Context) -> None:
+    books = HubIntervals(context)
+    running = books.running
+    if running is None:
+        return
+    height = context.block.height
+    if running.waits_for_regions:
+        _go_on(books, running, height)
+    elif height - running.since_height >= books.parameters.step_blocks:
+        _try_without(books, running, (), height)
+
+
+def _genesis(context: Context, section: Mapping[str, object]) -> None:
+    names, topology = section.get("regions"), section.get("topology")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise GenesisError("interval_hub: regions is a list of names in the order of the interconnection")
+    if len(set(names)) != len(names) or len(names) > REGIONS_MAX:
+        raise GenesisError(f"interval_hub: at most {REGIONS_MAX} regions, each once")
+    parameters = Parameters(
+        text_of(section, "asset", NAME),
+        hash_of(topology, "topology", NAME),
+        tuple(names),
+        number_of(section, "opens_s", NAME, least=0),
+        *(number_of(section, name, NAME) for name in _NUMBERS),
+    )
+    HubIntervals(context).put_parameters(parameters)
+
+
+INTERVAL_HUB = Module(
+    name=NAME,
+    handlers={MESSAGE: _on_message, CONFIRM_HUB: _on_confirm},
+    end_of_block=_end_of_block,
+    genesis=_genesis,
+)
+"""The hub's part of an interval. Needs the escrow module of the hub."""

@@ -1,0 +1,210 @@
+"""What a hub validator computes in an interval: proposals, and verdicts on what others propose.
+
+A proposal is confirmed when this party has verified it itself: a result by the integer conditions of optimality, a
+boundary state by the regions' sums and the public impedance, a decision by equality. Optimal solutions need not be
+unique, so a result is never recomputed. For regions that an attempt goes on without, `SilentRegion` stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coordinator.consensus.errors import DecodeError
+from coordinator.market.certificate import CertificateError
+from coordinator.market.coupling.hub import Decision, Hub
+from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.silent_region import SilentRegion
+from coordinator.market.coupling.wire import ProtocolError
+from coordinator.market.offers import MarketRules
+from coordinator.settlement.congestion_rent import settle
+from coordinator.settlement.interval.decisions import (
+    Agreed,
+    Blamed,
+    HubMessage,
+    Opened,
+    Said,
+    Transfer,
+    decode_hub_message,
+)
+from coordinator.settlement.interval.hub_state import FOLLOWING
+from coordinator.settlement.interval.region_party import message_interval
+from coordinator.settlement.interval.topics import Interval, Step, Topic
+from protos.gridaccord.v1 import coupling_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class HubKnowledge:
+    """What hub validators have beside the chain; all of it is public. `collateral` is set aside for each region."""
+
+    public: PublicNetwork
+    rules: MarketRules
+    asset: str
+    collateral: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateClosure:
+    """Whom an attempt goes on without, and what seeds the price rule: the digest of the block that closed the gate."""
+
+    excluded: tuple[int, ...]
+    beacon: bytes
+
+
+class HubParty:
+    """One validator's computations for the hub."""
+
+    def __init__(self, known: HubKnowledge) -> None:
+        self._known = known
+        self._hub: Hub | None = None
+        self._silent: list[SilentRegion] = []
+        self._result = b""
+        self._cold = True
+        self._heard: list[bytes] = []
+        self._stand_in: dict[int, bytes] = {}
+        self._blame: Blamed | None = None
+        self._awaits: Topic | None = None
+        self.fault = ""
+        """Why this party proposes and confirms nothing now; empty while it does."""
+
+    def begin(self, topic: Topic, cold: bool) -> None:
+        """The commitments of an attempt (`topic`) are due."""
+        self._heard, self._awaits, self._cold, self._blame, self.fault = [], topic, cold, None, ""
+        if cold:
+            self._hub = Hub(self._known.public, self._known.rules, self._known.asset)
+        elif self._hub is None:
+            self.fault = "this node was away when the session began; it takes part again with the next one"
+
+    def sit_out(self, reason: str) -> None:
+        """Until the next session."""
+        self._hub, self._awaits, self.fault = None, None, reason
+
+    @property
+    def awaits(self) -> Topic | None:
+        """The step that comes next here, of the hub or of regions."""
+        return self._awaits
+
+    def close_gate(self, topic: Topic, commitments: Mapping[int, bytes], closure: GateClosure) -> None:
+        """All that take part have committed."""
+        hub = self._hub
+        if hub is None or topic != self._awaits:
+            return
+        if self._cold:
+            self._silent = [SilentRegion(k, self._known.public, self._known.asset) for k in closure.excluded]
+        interval = message_interval(topic.interval)
+        parts = _in_order({**commitments, **{region.index: region.commit(interval) for region in self._silent}})
+        try:
+            hub.start(interval, parts, closure.beacon, silent=closure.excluded)
+        except ProtocolError as error:
+            self._blame = Blamed((error.region,), str(error))
+        self._await_submissions(hub, topic, 1)
+
+    def _await_submissions(self, hub: Hub, topic: Topic, number: int) -> None:
+        interval = message_interval(topic.interval)
+        self._stand_in = {region.index: region.submit(interval, number, hub.gates) for region in self._silent}
+        self._awaits = Topic(topic.interval, Step.SUBMIT, topic.attempt, number)
+
+    def hear_regions(self, topic: Topic, messages: Mapping[int, bytes]) -> None:
+        """All that take part have spoken in a step of a round."""
+        if self._hub is None or topic != self._awaits:
+            return
+        self._heard = _in_order({**messages, **self._stand_in})
+        self._awaits = Topic(topic.interval, FOLLOWING[topic.step], topic.attempt, topic.round)
+
+    @property
+    def _silent_numbers(self) -> tuple[int, ...]:
+        return tuple(region.index for region in self._silent)
+
+    # Proposals and verdicts.
+
+    def propose(self, topic: Topic) -> bytes | None:
+        """This party's own message in a hub step; None while it has not come there."""
+        if self._hub is None or topic != self._awaits:
+            return None
+        if self._blame is not None:
+            return self._blame.encode()
+        try:
+            return self._computed(self._hub.copy(), topic).encode()
+        except ProtocolError as error:
+            if error.region < 0 or error.region in self._silent_numbers:
+                self.fault = f"{topic}: {error}"
+                return None
+            return Blamed((error.region,), str(error)).encode()
+        except CertificateError as error:
+            self.fault = f"{topic}: {error}"
+            return None
+
+    def _computed(self, hub: Hub, topic: Topic) -> HubMessage:
+        if topic.step is Step.RESULT:
+            return Said(hub.clear(self._heard))
+        if topic.step is Step.STATE:
+            return Said(hub.boundary_state(self._heard))
+        return self._decision(hub, hub.tally(self._heard), topic.interval)
+
+    def _decision(self, hub: Hub, decision: Decision, interval: Interval) -> HubMessage:
+        if decision.agreement is None:
+            votes = [pb.Vote.FromString(data).intervals[0] for data in self._heard]
+            return Opened(tuple(k for k, vote in enumerate(votes) if not vote.accept), decision.opening)
+        money = settle(self._known.public, hub.public_outcome(), interval.duration_s)
+        poor = [
+            number
+            for number, transfer in enumerate(money.transfers)
+            if -transfer.total > self._known.collateral and number not in self._silent_numbers
+        ]
+        if poor:
+            return Blamed(tuple(poor), f"would owe more than {self._known.collateral}, which is set aside")
+        regions = tuple(Transfer(transfer.region, transfer.total) for transfer in money.transfers)
+        owners = tuple(Transfer(owner, amount) for owner, amount in sorted(money.link_receipts.items()))
+        agreement = decision.agreement
+        numbers = (agreement.objective_micro_per_h, agreement.gap_micro_per_h)
+        return Agreed(*numbers, regions, owners, decision.opening)
+
+    def agrees(self, topic: Topic, proposal: bytes) -> bool:
+        """Whether this party can stand behind another's proposal."""
+        if self._hub is None or topic != self._awaits:
+            return False
+        try:
+            said = decode_hub_message(proposal)
+            if not isinstance(said, Said):
+                return proposal == self.propose(topic)
+            self._adopt(self._hub.copy(), topic, said)
+        except (DecodeError, ProtocolError, CertificateError):
+            return False
+        return True
+
+    def _adopt(self, hub: Hub, topic: Topic, said: Said) -> None:
+        if topic.step is Step.RESULT:
+            hub.adopt(self._heard, said.message)
+        else:
+            hub.adopt_state(self._heard, said.message)
+
+    # What a quorum stands behind.
+
+    def hear_hub(self, topic: Topic, said: HubMessage) -> None:
+        """A statement of the hub. One that this party cannot follow ends its session."""
+        if self._hub is None or topic != self._awaits:
+            return
+        try:
+            self._follow(self._hub, topic, said)
+        except (ProtocolError, CertificateError) as error:
+            self.sit_out(f"{topic}: {error}")
+
+    def _follow(self, hub: Hub, topic: Topic, said: HubMessage) -> None:
+        self._awaits = None
+        if isinstance(said, Said):
+            self._adopt(hub, topic, said)
+            if topic.step is Step.RESULT:
+                self._result = said.message
+                interval = message_interval(topic.interval)
+                self._stand_in = {region.index: region.inject(interval) for region in self._silent}
+            else:
+                self._stand_in = {region.index: region.vote(self._result) for region in self._silent}
+            self._awaits = Topic(topic.interval, FOLLOWING[topic.step], topic.attempt, topic.round)
+        elif isinstance(said, Opened | Agreed):
+            hub.tally(self._heard)
+            if isinstance(said, Opened):
+                self._await_submissions(hub, topic, topic.round + 1)
+
+
+def _in_order(messages: Mapping[int, bytes]) -> list[bytes]:
+    return [messages[number] for number in sorted(messages)]

@@ -1,0 +1,384 @@
+"""A region's part of an interval: offers, what its validators state for it, its schedule, and bills from meters.
+
+Transactions                                       Events
+interval_offers  curves of the signer's resources  interval   a statement: topic and digest
+confirm_region   a validator's word                dispatch   interval, root over instructions, their number
+                                                   billed     interval, version, sum paid to resources
+
+Key                              entry
+parameters                       Parameters
+resource/<name>                  Resource
+gate                             the last interval whose gate is closed
+offer/<interval><name>           Curve, until its interval is scheduled
+stated/<topic>                   digest, until the next gate
+schedule/<interval><name>        Position, until readings of the interval are too late to count
+owed/<owner> 0x00 <asset>        what bills could not move: positive is owed to the owner, in 16 bytes
+
+Whether a schedule or a metered energy is right only the region's validators can tell, who have grid, offers and
+readings; a quorum of them confirms it. What follows from it is computed here, in integers, for anyone to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from coordinator.ledger import accounts
+from coordinator.ledger.codec import Reader, Writer
+from coordinator.ledger.errors import GenesisError, Rejected
+from coordinator.ledger.merkle import MerkleTree, leaf_hash
+from coordinator.ledger.readings import reading_rules
+from coordinator.ledger.registry import participant_of
+from coordinator.ledger.state import Module
+from coordinator.ledger.view import Context, Records, View, reading_context
+from coordinator.market.offers import MarketRules, Offer, OfferError, check_offer
+from coordinator.settlement.escrow.handlers import ESCROW_REGION
+from coordinator.settlement.escrow.ledger_books import RegionLedger
+from coordinator.settlement.escrow.money import money, money_key, set_sum
+from coordinator.settlement.escrow.netting import interval_nonce
+from coordinator.settlement.escrow.types import NEUTRAL
+from coordinator.settlement.interval import confirmations
+from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
+from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
+from coordinator.settlement.interval.hub import INTERVAL_EVENT
+from coordinator.settlement.interval.schedules import (
+    Curve,
+    Metered,
+    Scheduled,
+    credit,
+    decode_metered,
+    decode_offers,
+    decode_schedule,
+    instructions,
+    read_curve,
+)
+from coordinator.settlement.interval.topics import (
+    ATTESTED_STEPS,
+    INTERVAL_BYTES,
+    Interval,
+    Step,
+    Topic,
+    read_interval,
+)
+
+NAME = "interval_region"
+OFFERS = "interval_offers"
+DISPATCH_EVENT, BILLED_EVENT = "dispatch", "billed"
+_PARAMETERS, _RESOURCE, _GATE, _OFFER, _STATED, _SCHEDULE, _OWED = (
+    b"parameters",
+    b"resource/",
+    b"gate",
+    b"offer/",
+    b"stated/",
+    b"schedule/",
+    b"owed/",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """From the region's genesis. `horizon` is for how many intervals ahead offers are taken.
+
+    `imbalance_spread` in 2**-20 micro-units per MWh: see `schedules.credit`.
+    """
+
+    asset: str
+    topology: bytes
+    opens_s: int
+    horizon: int
+    imbalance_spread: int
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        writer = Writer().text(self.asset).raw(self.topology).uint64(self.opens_s)
+        return writer.uint32(self.horizon).int64(self.imbalance_spread).encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that injects or withdraws at a bus, for the account of its owner."""
+
+    bus: str
+    owner: str
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        return Writer().text(self.bus).text(self.owner).encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A resource's schedule of an interval, and its latest bill: `credited` so far, version 0 where there is none."""
+
+    power_w: int
+    price: int
+    version: int = 0
+    metered_wh: int = 0
+    substituted: bool = False
+    credited: int = 0
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        writer = Writer().int64(self.power_w).int64(self.price).uint32(self.version).int64(self.metered_wh)
+        return writer.flag(self.substituted).int64(self.credited).encoded
+
+
+def _decode_position(data: bytes) -> Position:
+    reader = Reader(data)
+    power, price, version, metered = reader.int64(), reader.int64(), reader.uint32(), reader.int64()
+    position = Position(power, price, version, metered, reader.flag(), reader.int64())
+    reader.end()
+    return position
+
+
+@dataclass(frozen=True, slots=True)
+class RegionIntervals:
+    """The region's entries about intervals; to read by anyone, to write by the handlers below."""
+
+    context: Context
+
+    @staticmethod
+    def of(view: View) -> RegionIntervals:
+        """To read a state."""
+        return RegionIntervals(reading_context(view))
+
+    @property
+    def records(self) -> Records:
+        """Its entries."""
+        return Records(self.context.view, INTERVAL_REGION.prefix)
+
+    @property
+    def escrow(self) -> RegionLedger:
+        """The books of the escrow protocol on the same chain."""
+        return RegionLedger(replace(self.context, records=Records(self.context.view, ESCROW_REGION.prefix)))
+
+    @property
+    def parameters(self) -> Parameters:
+        """From genesis."""
+        data = self.records.get(_PARAMETERS)
+        assert data is not None, "genesis writes the parameters of intervals"
+        reader = Reader(data)
+        asset, topology = reader.text(), reader.raw(32)
+        return Parameters(asset, topology, reader.uint64(), reader.uint32(), reader.int64())
+
+    @property
+    def gate(self) -> Interval | None:
+        """The last interval whose gate is closed."""
+        data = self.records.get(_GATE)
+        return None if data is None else read_interval(Reader(data))
+
+    def resource(self, name: str) -> Resource | None:
+        """A registered resource."""
+        data = self.records.get(_RESOURCE + name.encode())
+        if data is None:
+            return None
+        reader = Reader(data)
+        return Resource(reader.text(), reader.text())
+
+    def resources(self) -> dict[str, Resource]:
+        """All, by name in the order of the names' bytes."""
+        found = ((key[len(_RESOURCE) :].decode(), Reader(value)) for key, value in self.records.items(_RESOURCE))
+        return {name: Resource(reader.text(), reader.text()) for name, reader in found}
+
+    def offers(self, interval: Interval) -> dict[str, Curve]:
+        """What is offered for an interval, by resource."""
+        prefix = _OFFER + interval.encode()
+        return {key[len(prefix) :].decode(): read_curve(Reader(value)) for key, value in self.records.items(prefix)}
+
+    def stated(self, topic: Topic) -> bytes | None:
+        """The digest of what a quorum stands behind."""
+        return self.records.get(_STATED + topic.encode())
+
+    def position(self, interval: Interval, resource: str) -> Position | None:
+        """A resource's schedule and bill."""
+        data = self.records.get(_SCHEDULE + interval.encode() + resource.encode())
+        return None if data is None else _decode_position(data)
+
+    def positions(self, interval: Interval) -> dict[str, Position]:
+        """Schedules and bills of an interval, by resource."""
+        prefix = _SCHEDULE + interval.encode()
+        found = self.records.items(prefix)
+        return {key[len(prefix) :].decode(): _decode_position(value) for key, value in found}
+
+    def owed(self, owner: str) -> int:
+        """What bills could not move: positive is owed to the owner, in micro-units."""
+        return money(self.records, money_key(_OWED, owner.encode(), self.parameters.asset))
+
+    def nonce(self, interval: Interval) -> bytes:
+        """Of the interval's netting."""
+        parameters = self.parameters
+        about = (interval.start_s, interval.duration_s, interval.run)
+        return interval_nonce(*about, parameters.topology, parameters.asset)
+
+
+# Offers.
+
+
+def _on_offers(context: Context, content: bytes) -> None:
+    books, given = RegionIntervals(context), decode_offers(content)
+    _check_open(books, given.interval)
+    for name, curve in given.curves:
+        resource = books.resource(name)
+        if resource is None or resource.owner != context.signer:
+            raise Rejected("not_owner", f"{context.signer} has no resource {name[:60]!r} here")
+        try:
+            check_offer(Offer(name, resource.bus, curve.fixed_w, curve.steps), MarketRules())
+        except OfferError as error:
+            raise Rejected("bad_offer", str(error)) from None
+        books.records.put(_OFFER + given.interval.encode() + name.encode(), curve.encode())
+
+
+def _check_open(books: RegionIntervals, interval: Interval) -> None:
+    gate, parameters = books.gate, books.parameters
+    earliest_s = parameters.opens_s if gate is None else gate.end_s
+    if interval.start_s < earliest_s:
+        raise Rejected("gate_closed", f"the gate of the interval at {interval.start_s} s is closed")
+    if interval.start_s >= earliest_s + parameters.horizon * interval.duration_s:
+        raise Rejected("too_early", f"offers are taken {parameters.horizon} intervals ahead")
+
+
+# Statements.
+
+
+def _on_confirm(context: Context, content: bytes) -> None:
+    books, given = RegionIntervals(context), decode_confirmation(content)
+    topic = given.topic
+    _check_expected(books, topic)
+    message = confirmations.confirm(context, given)
+    if message is None:
+        return
+    if topic.step is Step.GATE:
+        _close_gate(books, topic.interval)
+    elif topic.step is Step.SCHEDULE:
+        _set_schedule(books, topic.interval, message)
+    elif topic.step is Step.METERED:
+        _bill(books, topic, decode_metered(message))
+    books.records.put(_STATED + topic.encode(), given.digest)
+    context.emit(INTERVAL_EVENT, confirmations.event_payload(topic, given.digest))
+
+
+def _check_expected(books: RegionIntervals, topic: Topic) -> None:
+    if topic.step is Step.GATE:
+        _check_open(books, topic.interval)
+        return
+    if topic.step is Step.METERED:
+        return
+    if topic.step not in ATTESTED_STEPS or topic.interval != books.gate:
+        raise Rejected("unexpected", f"{topic}: not a statement of a region about the interval whose gate is closed")
+    if books.stated(topic) is not None:
+        raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
+
+
+def _close_gate(books: RegionIntervals, interval: Interval) -> None:
+    """Offers for it stand; those for earlier ones, never scheduled, and old statements go."""
+    for key, _ in tuple(books.records.items(_STATED)):
+        books.records.delete(key)
+    for key, _ in tuple(books.records.items(_OFFER)):
+        if key[len(_OFFER) :][:INTERVAL_BYTES] >= interval.encode():
+            break
+        books.records.delete(key)
+    books.records.put(_GATE, interval.encode())
+
+
+def _set_schedule(books: RegionIntervals, interval: Interval, message: bytes) -> None:
+    schedule, offers = decode_schedule(message), books.offers(interval)
+    if [row.resource for row in schedule.rows] != list(offers):
+        raise Rejected("other_resources", "a schedule has a row for each resource that offered, and no other")
+    for row in schedule.rows:
+        curve = offers[row.resource]
+        if not curve.lowest_w <= row.power_w <= curve.highest_w:
+            raise Rejected("beyond_offer", f"{row.resource}: {row.power_w} W was not offered")
+    prefix = interval.encode()
+    for row in schedule.rows:
+        books.records.put(_SCHEDULE + prefix + row.resource.encode(), Position(row.power_w, row.price).encode())
+        books.records.delete(_OFFER + prefix + row.resource.encode())
+    if schedule.transfer:
+        books.escrow.put_mandate(books.nonce(interval), NEUTRAL, books.parameters.asset, schedule.transfer)
+    _dispatch(books, interval, schedule.rows)
+    _prune(books, interval)
+
+
+def _dispatch(books: RegionIntervals, interval: Interval, rows: Sequence[Scheduled]) -> None:
+    """What devices act on: an instruction, its way to this root, and the proof that the root is final."""
+    leaves = [leaf_hash(leaf) for leaf in instructions(interval, rows)]
+    if leaves:
+        payload = Writer().raw(interval.encode()).raw(MerkleTree(leaves).root).uint32(len(leaves)).encoded
+        books.context.emit(DISPATCH_EVENT, payload)
+
+
+def _prune(books: RegionIntervals, interval: Interval) -> None:
+    late_s = reading_rules(books.context.view).late_limit_s
+    for key, _ in tuple(books.records.items(_SCHEDULE)):
+        if read_interval(Reader(key[len(_SCHEDULE) :])).end_s + late_s >= interval.start_s:
+            break
+        books.records.delete(key)
+
+
+# Bills.
+
+
+def _bill(books: RegionIntervals, topic: Topic, rows: Sequence[Metered]) -> None:
+    """Settle metered energy; a later version pays the difference. Bills have versions, never edits."""
+    interval, parameters, paid = topic.interval, books.parameters, 0
+    for row in rows:
+        before, resource = books.position(interval, row.resource), books.resource(row.resource)
+        if before is None or resource is None:
+            raise Rejected("not_scheduled", f"{row.resource[:60]!r} has no schedule at {interval.start_s} s")
+        if topic.round != before.version + 1:
+            raise Rejected("bad_version", f"{row.resource}: version {topic.round} follows {before.version}")
+        spread = parameters.imbalance_spread
+        amount = credit(before.power_w, before.price, row.energy_wh, interval.duration_s, spread)
+        after = replace(
+            before, version=topic.round, metered_wh=row.energy_wh, substituted=row.substituted, credited=amount
+        )
+        books.records.put(_SCHEDULE + interval.encode() + row.resource.encode(), after.encode())
+        _pay(books, resource.owner, amount - before.credited)
+        paid += amount - before.credited
+    payload = Writer().raw(interval.encode()).uint32(topic.round).raw(paid.to_bytes(16, "big", signed=True)).encoded
+    books.context.emit(BILLED_EVENT, payload)
+
+
+def _pay(books: RegionIntervals, owner: str, amount: int) -> None:
+    """Between the neutrality account and an owner, with what earlier bills could not move; else it stays owed."""
+    view, asset, neutral = books.context.view, books.parameters.asset, NEUTRAL.decode()
+    due = amount + books.owed(owner)
+    payer, payee = (neutral, owner) if due > 0 else (owner, neutral)
+    left = 0
+    if due:
+        try:
+            accounts.transfer(view, asset, payer, payee, abs(due))
+        except Rejected:
+            left = due
+    set_sum(books.records, money_key(_OWED, owner.encode(), asset), left)
+
+
+def _genesis(context: Context, section: Mapping[str, object]) -> None:
+    books, resources = RegionIntervals(context), section.get("resources")
+    parameters = Parameters(
+        text_of(section, "asset", NAME),
+        hash_of(section.get("topology"), "topology", NAME),
+        number_of(section, "opens_s", NAME, least=0),
+        number_of(section, "horizon", NAME),
+        number_of(section, "imbalance_spread", NAME, least=0),
+    )
+    books.records.put(_PARAMETERS, parameters.encode())
+    if not isinstance(resources, list):
+        raise GenesisError(f"{NAME}: resources is a list of name, bus and owner")
+    for entry in resources:
+        if not isinstance(entry, dict):
+            raise GenesisError(f"{NAME}: a resource is an object of name, bus and owner")
+        name, resource = (
+            text_of(entry, "name", NAME),
+            Resource(text_of(entry, "bus", NAME), text_of(entry, "owner", NAME)),
+        )
+        if books.resource(name) is not None or participant_of(context.view, resource.owner) is None:
+            raise GenesisError(f"{NAME}: resource {name} stands there twice, or its owner {resource.owner} is unknown")
+        books.records.put(_RESOURCE + name.encode(), resource.encode())
+
+
+INTERVAL_REGION = Module(
+    name=NAME,
+    handlers={OFFERS: _on_offers, CONFIRM_REGION: _on_confirm},
+    genesis=_genesis,
+)
+"""A region's part of an interval. Needs the escrow module of a region."""

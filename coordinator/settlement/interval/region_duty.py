@@ -1,0 +1,134 @@
+"""What one validator of a region does for its intervals: follows both chains and owes transactions. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.ledger.block import Block
+from coordinator.ledger.receipt import Receipt
+from coordinator.ledger.registry import CURRENT, committee
+from coordinator.ledger.view import View
+from coordinator.settlement.interval.confirmations import (
+    CONFIRM_REGION,
+    Confirmation,
+    confirmed_by,
+    proposal,
+    proposals,
+)
+from coordinator.settlement.interval.following import follow_attempt
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_duty import Request
+from coordinator.settlement.interval.hub_state import Running
+from coordinator.settlement.interval.region import RegionIntervals
+from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
+from coordinator.settlement.interval.schedules import Metered, encode_metered
+from coordinator.settlement.interval.topics import ATTESTED_STEPS, Interval, Step, Topic
+from coordinator.settlement.interval.transcript import Transcript, digest_of
+from coordinator.settlement.interval.turns import is_turn
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A statement of the region that the hub waits for: to be proved there, with the message beside it."""
+
+    topic: Topic
+    message: bytes
+
+
+class RegionDuty:
+    """One validator's part in its region's statements."""
+
+    def __init__(self, me: str, known: RegionKnowledge) -> None:
+        self._me = me
+        self._number = known.grid.index
+        self._transcript = Transcript()
+        self._party = RegionParty(known)
+        self._attempt: Topic | None = None
+        self._wanted_since: dict[Topic, int] = {}
+        self._height = 0
+
+    @property
+    def fault(self) -> str:
+        """Why this validator sits out; empty while it does not."""
+        return self._party.fault
+
+    # Following.
+
+    def on_hub_block(self, block: Block, receipts: Sequence[Receipt]) -> None:
+        """The next final block of the hub."""
+        self._transcript.add(block, receipts)
+
+    def on_region_block(self, height: int) -> None:
+        """The region's chain has grown."""
+        self._height = height
+
+    def advance(self, hub: View, region: View) -> None:
+        """Take in what was said, with the latest final states of both chains at hand."""
+        on_hub, here = HubIntervals.of(hub), RegionIntervals.of(region)
+        attempt = self._attempt_of(on_hub, here)
+        if attempt is not None and attempt != self._attempt and here.gate == attempt.interval:
+            cold = on_hub.is_cold(on_hub.running) if on_hub.running is not None else on_hub.session is None
+            self._attempt = attempt
+            self._party.begin(attempt, cold, here.offers(attempt.interval), here.resources())
+        while (topic := self._party.awaits) is not None and topic in self._transcript.of_hub:
+            self._party.hear(topic, self._transcript.of_hub[topic])
+
+    def _attempt_of(self, on_hub: HubIntervals, here: RegionIntervals) -> Topic | None:
+        """That of the hub, or the first one of the interval that this region is ready for."""
+        running, gate, last = on_hub.running, here.gate, on_hub.last
+        if running is not None:
+            return follow_attempt(None, running)
+        if gate is None or (last is not None and gate <= last):
+            return None
+        return Topic(gate, Step.COMMIT)
+
+    # What is owed.
+
+    def owed(self, hub: View, region: View, target: Interval | None) -> list[Request]:
+        """Statements to confirm. `target` is the interval whose gate is to be closed by now, as the clock says."""
+        here, topic = RegionIntervals.of(region), self._topic(hub, region)
+        if target is not None and (here.gate is None or here.gate < target):
+            return self._word(here, region, Topic(target, Step.GATE), b"")
+        message = None if topic is None else self._party.message(topic)
+        if topic is None or message is None or here.stated(topic) is not None:
+            return []
+        return self._word(here, region, topic, message)
+
+    def _topic(self, hub: View, region: View) -> Topic | None:
+        """What the hub waits for from this region."""
+        on_hub, here = HubIntervals.of(hub), RegionIntervals.of(region)
+        running: Running | None = on_hub.running
+        if running is None:
+            return self._attempt if self._attempt == self._attempt_of(on_hub, here) else None
+        waits = running.topic.step in ATTESTED_STEPS and running.interval == here.gate
+        return running.topic if waits and self._number not in running.excluded else None
+
+    def _word(self, here: RegionIntervals, region: View, topic: Topic, message: bytes) -> list[Request]:
+        """Confirm a message, with its text where nobody has given it and it is this validator's turn."""
+        since = self._wanted_since.setdefault(topic, self._height)
+        names, digest = committee(region, CURRENT).names, digest_of(message)
+        if self._me not in names:
+            return []
+        said = confirmed_by(here.records, topic).get(self._me) == digest
+        given = digest in map(digest_of, proposals(here.records, topic).values())
+        if not given and is_turn(topic.encode(), names, self._me, self._height - since):
+            return [(CONFIRM_REGION, proposal(topic, message).encode())]
+        return [] if said else [(CONFIRM_REGION, Confirmation(topic, digest).encode())]
+
+    def bill(self, region: View, interval: Interval, version: int, rows: Sequence[Metered]) -> list[Request]:
+        """Confirm metered energy of an interval, as the readings at hand say."""
+        topic = Topic(interval, Step.METERED, 0, version)
+        return self._word(RegionIntervals.of(region), region, topic, encode_metered(rows))
+
+    def to_relay(self, hub: View, region: View) -> Relayed | None:
+        """What the region has stated and the hub lacks."""
+        topic, on_hub = self._topic(hub, region), HubIntervals.of(hub)
+        if topic is None or (on_hub.running is not None and self._number in on_hub.slots()):
+            return None
+        if RegionIntervals.of(region).stated(topic) is None:
+            return None
+        message = self._party.message(topic)
+        if topic.step is Step.SCHEDULE:
+            return Relayed(topic, b"")
+        return None if message is None else Relayed(topic, message)

@@ -1,0 +1,198 @@
+"""A hub and its regions as ledgers in memory: validators do their duties, proofs are relayed, blocks made in turn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coordinator.ledger.accounts import balance
+from coordinator.ledger.block import decode_payload
+from coordinator.ledger.handlers import CORE
+from coordinator.ledger.state import Module
+from coordinator.market.coupling.interval_state import PublicationWindow
+from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.region import RegionAgent
+from coordinator.market.offers import MarketRules
+from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
+from coordinator.settlement.escrow.types import Closed, Decided, Opened, Receipt
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, event_payload
+from coordinator.settlement.interval.decisions import Agreed, HubMessage, decode_hub_message
+from coordinator.settlement.interval.hub import INTERVAL_EVENT, INTERVAL_HUB, MESSAGE, encode_message
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_duty import HubDuty, Request
+from coordinator.settlement.interval.hub_party import HubKnowledge
+from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS, RegionIntervals
+from coordinator.settlement.interval.region_duty import RegionDuty
+from coordinator.settlement.interval.region_party import RegionKnowledge
+from coordinator.settlement.interval.schedules import Curve, Offers
+from coordinator.settlement.interval.topics import Interval
+from coordinator.settlement.interval.transcript import digest_of
+from tests.coordinator.ledger.support import VALIDATORS, codes
+from tests.coordinator.settlement.interval_chain import COLLATERAL, CREDIT, IntervalChain, event_proof
+from topology.regions import RegionCut
+
+RULES = MarketRules()
+HUB_NUMBERS = {"step_blocks": 12, "absent_blocks": 3, "round_limit": 20, "session_intervals": 50}
+
+
+@dataclass
+class IntervalNet:
+    """Everything for some regions of one grid. `resources`: bus of each resource, by region; alice owns them all."""
+
+    cut: RegionCut
+    resources: Sequence[dict[str, str]]
+    opens_s: int
+    numbers: dict[str, int] = field(default_factory=lambda: dict(HUB_NUMBERS))
+    silent: set[int] = field(default_factory=set)
+    idle_validators: set[tuple[int, str]] = field(default_factory=set)
+    """(region number, or -1 for the hub; name) of validators that do nothing."""
+
+    def __post_init__(self) -> None:
+        names = self.cut.interconnection.region_names
+        secrets = [hashlib.sha256(name.encode()).digest() for name in names]
+        agents = [RegionAgent(grid, RULES, secret) for grid, secret in zip(self.cut.regions, secrets, strict=True)]
+        self.public = PublicNetwork(self.cut.interconnection, [agent.boundary_equivalent() for agent in agents])
+        topology = self.public.topology_id.hex()
+        section = {"asset": "EUR", "topology": topology, "opens_s": self.opens_s}
+        windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
+        on_hub = {**section, **self.numbers, "collateral": COLLATERAL, "regions": list(names)}
+        self.hub = IntervalChain(
+            modules=(CORE, ESCROW_HUB, INTERVAL_HUB), sections={"escrow_hub": windows, "interval_hub": on_hub}
+        )
+        self.regions = [self._region(number, section) for number in range(len(names))]
+        self._register(names)
+        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL)
+        self.hub_duties = {name: HubDuty(name, known) for name in VALIDATORS}
+        self.region_duties = [self._duties(number, secrets[number]) for number in range(len(names))]
+        self._escrow_done: set[bytes] = set()
+        self._texts: dict[bytes, HubMessage] = {}
+        self._seen = [0] * len(names)
+        self.target: Interval | None = None
+
+    def _region(self, number: int, section: dict[str, object]) -> IntervalChain:
+        resources = [{"name": name, "bus": bus, "owner": "alice"} for name, bus in self.resources[number].items()]
+        name = self.cut.interconnection.region_names[number]
+        escrow = {
+            "region": name,
+            "hub_chain_id": self.hub.chain_id.hex(),
+            "hub_epoch_length": self.hub.epoch_length,
+            "limits": {"EUR": CREDIT},
+            "hub_validators": [self.hub.key(validator).hex() for validator in VALIDATORS],
+        }
+        own = {**section, "horizon": 48, "imbalance_spread": 0, "resources": resources}
+        modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
+        return IntervalChain(modules=modules, name=name, sections={"escrow_region": escrow, "interval_region": own})
+
+    def _register(self, names: Sequence[str]) -> None:
+        for name, region in zip(names, self.regions, strict=True):
+            keys = tuple(map(region.key, VALIDATORS))
+            content = encode_region(name, region.chain_id, region.epoch_length, keys, {"EUR": 10 * COLLATERAL})
+            for validator in VALIDATORS[:3]:
+                assert self.hub.block(("escrow_region", content), signer=validator) == [""]
+
+    def _duties(self, number: int, secret: bytes) -> dict[str, RegionDuty]:
+        known = RegionKnowledge(self.cut.regions[number], self.public, RULES, secret, "EUR", PublicationWindow())
+        return {name: RegionDuty(name, known) for name in VALIDATORS}
+
+    def offer(self, number: int, interval: Interval, curves: dict[str, Curve]) -> None:
+        """All of a region's offers, in one block."""
+        content = Offers(interval, tuple(sorted(curves.items(), key=lambda item: item[0].encode()))).encode()
+        assert codes(self.regions[number].grow([("alice", (OFFERS, content))]).applied) == [""]
+
+    # One block of each chain.
+
+    def step(self) -> None:
+        """What is owed, relayed and final after one more block of every chain."""
+        hub_view = self.hub.state.view
+        requests = [
+            (name, request)
+            for name, duty in self.hub_duties.items()
+            if (-1, name) not in self.idle_validators
+            for request in duty.owed(hub_view)
+        ]
+        requests += [("v0", request) for number in range(len(self.regions)) for request in self._relayed(number)]
+        requests += [("v1", ("escrow_receipt", proof)) for proof in self._new_receipts()]
+        finalized = self.hub.grow(requests)
+        for duty in self.hub_duties.values():
+            duty.on_block(finalized.block, finalized.applied.receipts, self.hub.state.view)
+        for number in range(len(self.regions)):
+            self._step_region(number)
+
+    def _step_region(self, number: int) -> None:
+        region, duties = self.regions[number], self.region_duties[number]
+        if number in self.silent:
+            return
+        unseen, self._seen[number] = self.hub.blocks[self._seen[number] :], len(self.hub.blocks)
+        for duty in duties.values():
+            for block in unseen:
+                duty.on_hub_block(block.block, block.applied.receipts)
+            duty.advance(self.hub.state.view, region.state.view)
+        requests = [
+            (name, request)
+            for name, duty in duties.items()
+            if (number, name) not in self.idle_validators
+            for request in duty.owed(self.hub.state.view, region.state.view, self.target)
+        ]
+        requests += [("v2", ("escrow_event", proof)) for proof in self._new_hub_events(number)]
+        region.grow(requests)
+        for duty in duties.values():
+            duty.on_region_block(region.state.header.height)
+
+    def _relayed(self, number: int) -> list[Request]:
+        if number in self.silent:
+            return []
+        region = self.regions[number]
+        for name, duty in self.region_duties[number].items():
+            found = duty.to_relay(self.hub.state.view, region.state.view)
+            if found is not None and (number, name) not in self.idle_validators:
+                stated = RegionIntervals.of(region.state.view).stated(found.topic)
+                assert stated is not None
+                proof = event_proof(region, event_payload(found.topic, stated))
+                return [(MESSAGE, encode_message(proof, found.message))]
+        return []
+
+    def _new_hub_events(self, number: int) -> list[bytes]:
+        proofs = self.hub.proofs(Opened, Decided, Closed)
+        return [proof for proof in proofs if self._once(bytes([number]) + digest_of(proof))]
+
+    def _new_receipts(self) -> list[bytes]:
+        awake = (region for number, region in enumerate(self.regions) if number not in self.silent)
+        return [proof for region in awake for proof in region.proofs(Receipt) if self._once(digest_of(proof))]
+
+    def _once(self, key: bytes) -> bool:
+        if key in self._escrow_done:
+            return False
+        self._escrow_done.add(key)
+        return True
+
+    # Looking at it.
+
+    def run(self, interval: Interval, limit: int = 200) -> None:
+        """Until the hub has ended this interval."""
+        self.target = interval
+        for _ in range(limit):
+            if HubIntervals.of(self.hub.state.view).last == interval:
+                return
+            self.step()
+        raise AssertionError(f"not ended after {limit} blocks: {HubIntervals.of(self.hub.state.view).running}")
+
+    def neutral(self, number: int) -> int:
+        """The balance of a region's neutrality account."""
+        return balance(self.regions[number].state.view, "neutral", "EUR")
+
+    def agreements(self) -> list[Agreed]:
+        """All agreements on the hub, in their order."""
+        found: list[Agreed] = []
+        for finalized in self.hub.blocks:
+            signed = decode_payload(finalized.block.payload)
+            for entry, receipt in zip(signed, finalized.applied.receipts, strict=False):
+                if entry.transaction.kind != CONFIRM_HUB:
+                    continue
+                given = decode_confirmation(entry.transaction.content)
+                if given.message is not None:
+                    self._texts[given.digest] = decode_hub_message(given.message)
+                said = self._texts.get(given.digest)
+                if isinstance(said, Agreed) and any(event.kind == INTERVAL_EVENT for event in receipt.events):
+                    found.append(said)
+        return found

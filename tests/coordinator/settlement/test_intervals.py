@@ -1,0 +1,125 @@
+"""Whole intervals on ledgers in memory: real offers and coupling, validators who verify one another, and money."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from actors.cases import choose_regions, interval_demand_w, interval_offers, read_case, run_intervals
+from coordinator.ledger.invariants import check_books
+from coordinator.market.central import solve_central
+from coordinator.market.clearing import Problem
+from coordinator.market.costs import DEFAULT_SEGMENTS
+from coordinator.market.offers import build_book, tabulate
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.region import RegionIntervals
+from coordinator.settlement.interval.schedules import Curve
+from coordinator.settlement.interval.topics import Interval
+from tests.coordinator.settlement.interval_chain import COLLATERAL
+from tests.coordinator.settlement.interval_support import RULES, IntervalNet
+from topology.dc import build_dc_network
+from topology.regions import RegionCut, cut_network
+
+DAY = Path(__file__).parents[3] / "examples" / "rts_gmlc" / "2020-01-27"
+Hour = tuple[Interval, list[dict[str, tuple[str, Curve]]], int]
+
+
+@cache
+def rts_day(hours: int) -> tuple[RegionCut, list[Hour]]:
+    """RTS-GMLC by area: for each hour the interval, each region's resources with bus and curve, and the optimum."""
+    case = read_case(DAY)
+    network = build_dc_network(case.grid)
+    region_of_bus = choose_regions(case.grid, network, "area")
+    cut = cut_network(network, region_of_bus)
+    names = cut.interconnection.region_names
+    number = {bus: names.index(name) for bus, name in zip(network.bus_ids, region_of_bus, strict=True)}
+    found = []
+    for market in run_intervals(case, str(DAY), hours):
+        regions: list[dict[str, tuple[str, Curve]]] = [{} for _ in names]
+        offers = interval_offers(case, market, segments=DEFAULT_SEGMENTS, relax_minimum=True, asset="EUR")
+        for offer in offers:
+            regions[number[offer.bus]][f"unit-{offer.id}"] = (offer.bus, Curve(offer.fixed_w, offer.steps))
+        demand = interval_demand_w(case.grid, market)
+        for bus, power in demand.items():
+            regions[number[bus]][f"load-{bus}"] = (bus, Curve(-power, ()))
+        book = build_book(offers, demand, case.grid.bus_position, RULES)
+        central = solve_central(Problem(cut.network, tabulate(book, RULES).steps, RULES))
+        interval = Interval(market.start_s, market.duration_s)
+        found.append((interval, regions, central.objective_micro_per_h - book.fixed_cost_micro_per_h))
+    return cut, found
+
+
+def net_of(hours: int) -> tuple[IntervalNet, list[Hour]]:
+    cut, day = rts_day(hours)
+    resources = [{name: bus for name, (bus, _) in region.items()} for region in day[0][1]]
+    return IntervalNet(cut, resources, day[0][0].start_s), day
+
+
+def offer_all(net: IntervalNet, hour: Hour) -> None:
+    interval, regions, _ = hour
+    for number, region in enumerate(regions):
+        if number not in net.silent:
+            net.offer(number, interval, {name: curve for name, (_, curve) in region.items()})
+
+
+def objective(net: IntervalNet) -> list[int]:
+    """Of all agreements so far, in micro-units per hour."""
+    return [said.objective_micro_per_h for said in net.agreements()]
+
+
+def test_hours_of_a_day_equal_the_central_optimum_and_the_money_adds_up() -> None:
+    net, day = net_of(3)
+    for hour in day:
+        offer_all(net, hour)
+        net.run(hour[0])
+    for _ in range(6):
+        net.step()
+    for (_, _, optimum), reached in zip(day, objective(net), strict=True):
+        assert abs(reached - optimum) <= 1e-6 * abs(optimum)
+    escrow = HubIntervals.of(net.hub.state.view).escrow
+    positions = [escrow.position(name, "EUR") for name in net.cut.interconnection.region_names]
+    assert [net.neutral(number) for number in range(3)] == positions
+    assert any(positions)
+    assert all(position > -3 * COLLATERAL for position in positions)
+    for chain in (net.hub, *net.regions):
+        check_books(chain.state.tree)
+
+
+def test_schedules_balance_and_follow_offers() -> None:
+    net, day = net_of(1)
+    offer_all(net, day[0])
+    net.run(day[0][0])
+    total = 0
+    for region in net.regions:
+        books = RegionIntervals.of(region.state.view)
+        positions = books.positions(day[0][0])
+        assert len(positions) == len(books.resources())
+        total += sum(position.power_w for position in positions.values())
+    assert abs(total) <= RULES.tolerance_w * 73
+
+
+def test_a_region_that_falls_silent_and_comes_back() -> None:
+    net, day = net_of(3)
+    offer_all(net, day[0])
+    net.run(day[0][0])
+    net.silent = {2}
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    assert HubIntervals.of(net.hub.state.view).absent == (2,)
+    net.silent = set()
+    offer_all(net, day[2])
+    net.run(day[2][0])
+    assert HubIntervals.of(net.hub.state.view).absent == ()
+    reached = objective(net)
+    assert abs(reached[0] - day[0][2]) <= 1e-6 * day[0][2]
+    assert abs(reached[2] - day[2][2]) <= 1e-6 * day[2][2]
+
+
+def test_one_validator_of_each_chain_may_be_dead() -> None:
+    net, day = net_of(2)
+    net.idle_validators = {(-1, "v0"), (0, "v1"), (1, "v2"), (2, "v3")}
+    for hour in day:
+        offer_all(net, hour)
+        net.run(hour[0], limit=400)
+    for (_, _, optimum), reached in zip(day, objective(net), strict=True):
+        assert abs(reached - optimum) <= 1e-6 * abs(optimum)
