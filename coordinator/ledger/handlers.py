@@ -1,4 +1,4 @@
-"""The core transaction kinds: money, registration, keys, signals of validators, commitments to readings."""
+"""The core transaction kinds: money, registration, keys, signals of validators, misconduct, commitments to readings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from coordinator.ledger import accounts, registry
+from coordinator.ledger import accounts, misconduct, registry
 from coordinator.ledger.codec import Writer
 from coordinator.ledger.envelope import PAYLOAD_MAX, Holder, KeyClaim
 from coordinator.ledger.errors import Rejected
@@ -143,6 +143,7 @@ CORE = Module(
         "rotate_device_key": _rotate_device_key,
         "signal_validators": _signal_validators,
         "signal_version": _signal_version,
+        misconduct.EVIDENCE: misconduct.convict,
         READINGS: _readings,
     },
 )

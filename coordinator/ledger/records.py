@@ -10,6 +10,8 @@ key/<32 bytes>                      KeyHolder: who signs with it; retired keys s
 reputation/<participant> 0x00 <counter>   a count, 8 bytes
 signal/<subject>/<participant>      what a validator of this epoch wishes
 validators/current, next, pending   Committee: of this epoch, the next, and the one after
+validators/previous                 Committee of the epoch before; absent in epoch 0
+misconduct/<participant> 0x00 <offence>   misconduct.Offence: evidence that was counted
 protocol                            Protocol: version of this epoch, the next, and the one after
 parameter/<name>                    a parameter of genesis, as text
 
@@ -33,6 +35,7 @@ DEVICE = b"device/"
 KEY = b"key/"
 REPUTATION = b"reputation/"
 VALIDATORS = b"validators/"
+MISCONDUCT = b"misconduct/"
 PROTOCOL = b"protocol"
 PARAMETER = b"parameter/"
 ESCROW_ID_MAX = 64
@@ -229,7 +232,7 @@ class Committee:
 
     @staticmethod
     def key(slot: str) -> bytes:
-        """Where it stands: current, next or pending."""
+        """Where it stands: previous, current, next or pending."""
         return VALIDATORS + slot.encode()
 
     @property

@@ -27,7 +27,7 @@ from coordinator.ledger.records import (
 )
 from coordinator.ledger.view import View
 
-CURRENT, NEXT, PENDING = "current", "next", "pending"
+PREVIOUS, CURRENT, NEXT, PENDING = "previous", "current", "next", "pending"
 _SIGNALS = b"signal/"
 VALIDATORS_SUBJECT, VERSION_SUBJECT = b"validators", b"version"
 
@@ -59,9 +59,9 @@ def device_of(view: View, name: str) -> Device | None:
 
 
 def committee(view: View, slot: str) -> Committee:
-    """The validators of this epoch, the next, or the one after."""
+    """The validators of the last epoch (if there is one), this, the next, or the one after."""
     data = view.get(Committee.key(slot))
-    assert data is not None, f"genesis writes the committee {slot}"
+    assert data is not None, f"genesis, or the end of the first epoch, writes the committee {slot}"
     return Committee.decode(data)
 
 
@@ -182,8 +182,25 @@ def signal_version(view: View, signer: str, version: int) -> bool:
     return True
 
 
+def exclude_validator(view: View, name: str, remaining_min: int) -> bool:
+    """Take a validator out of the pending committee; False where it is not in it, or too few would remain.
+
+    Signals for a committee with it were given before that was known: they are dropped, to be given again if meant.
+    """
+    pending = committee(view, PENDING)
+    if name not in pending.names or len(pending.members) <= remaining_min:
+        return False
+    remaining = tuple(member for member in pending.members if member[0] != name)
+    view.put(Committee.key(PENDING), Committee(remaining).encode())
+    for key, value in tuple(view.items(_SIGNALS + VALIDATORS_SUBJECT + b"/")):
+        if name in Committee.decode(value).names:
+            view.delete(key)
+    return True
+
+
 def end_epoch(view: View) -> None:
     """After the last block of an epoch: committees and versions move up."""
+    view.put(Committee.key(PREVIOUS), committee(view, CURRENT).encode())
     view.put(Committee.key(CURRENT), committee(view, NEXT).encode())
     view.put(Committee.key(NEXT), committee(view, PENDING).encode())
     known = protocol(view)
