@@ -39,7 +39,7 @@ from coordinator.ledger.records import (
     checked_asset,
     checked_name,
 )
-from coordinator.ledger.state import EPOCH_LENGTH, LedgerState, Machine, Module
+from coordinator.ledger.state import EPOCH_LENGTH, SUPPORTED_VERSIONS, LedgerState, Machine, Module
 from coordinator.ledger.state_tree import StateTree
 from coordinator.ledger.view import BlockContext, Context, Records, View
 
@@ -112,10 +112,12 @@ def decode_genesis(data: bytes) -> Genesis:
     return Genesis(data, content)
 
 
-def machine_of(genesis: Genesis, known: Sequence[Module], scheme: Scheme) -> Machine:
+def machine_of(
+    genesis: Genesis, known: Sequence[Module], scheme: Scheme, versions: tuple[int, ...] = SUPPORTED_VERSIONS
+) -> Machine:
     """The state machine of this chain: of the modules known, those that begin without a section and those named."""
     named = _section(genesis.content, "modules")
-    return Machine([module for module in known if module.genesis is None or module.name in named], scheme)
+    return Machine([module for module in known if module.genesis is None or module.name in named], scheme, versions)
 
 
 def start(genesis: Genesis, machine: Machine) -> LedgerState:

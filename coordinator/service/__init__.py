@@ -5,7 +5,7 @@ execution   blocks by the ledger's state machine                      mempool   
 transport   one stream a pair of nodes                                frames      messages on a stream
 identity    certificates, bound to consensus keys                     access      who may call what, how often
 server      the public interface                                      node        all of it in one process
-own_transactions  those that a node signs itself
+own_transactions  those that a node signs itself                accusations faults of peers, and evidence
 
 interregional  what a node does between its chains                    registering  the hub learns of the regions
 relay       carries proofs between hub and region                     turns       which of several nodes submits what

@@ -12,12 +12,14 @@ chains/<name>/genesis.json, ledger.sqlite, sign.guard, index.sqlite
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from coordinator.consensus.config import Config
 from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.genesis import Genesis, decode_genesis
 from coordinator.service.errors import ConfigurationError
@@ -25,6 +27,7 @@ from coordinator.service.identity import Credentials, read_revocations
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")]
 NODE = "node"
+_MS = 1_000_000
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -43,6 +46,17 @@ class Pace(Strict):
     """How long a leader without transactions waits before it makes an empty block."""
     minimum_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     block_transactions: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+    def config(self, epoch_length: int, versions: Sequence[int]) -> Config:
+        """For the core of software that speaks these protocol versions."""
+        return Config(
+            self.delay_ms * _MS,
+            epoch_length,
+            heartbeat_ns=self.heartbeat_ms * _MS,
+            minimum_interval_ns=self.minimum_interval_ms * _MS,
+            lowest_version=min(versions),
+            highest_version=max(versions),
+        )
 
 
 class ChainSettings(Strict):

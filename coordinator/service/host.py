@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from coordinator.consensus.config import Config
 from coordinator.consensus.core import Core
 from coordinator.consensus.effects import (
     Broadcast,
@@ -59,6 +58,7 @@ from coordinator.ledger.genesis import Genesis, machine_of
 from coordinator.ledger.state import Applied, LedgerState
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.transaction import SignedTransaction, decode_transaction
+from coordinator.service.accusations import Accusations
 from coordinator.service.alarms import Alarms
 from coordinator.service.commits import Commits
 from coordinator.service.execution import CachedScheme, Execution, Payloads, transactions_of
@@ -72,7 +72,6 @@ from coordinator.service.outcomes import Outcomes
 from coordinator.service.serve_store import serve_block, serve_payload, serve_range
 from coordinator.service.writer import Writer
 
-_MS = 1_000_000
 _INPUTS_A_TURN = 64
 _TRANSACTIONS_A_TURN = 16
 _INLINE_PAYLOAD_BYTES = 4096
@@ -111,12 +110,7 @@ class ChainHost:
         self.mempool = Mempool(genesis.chain_id, self.scheme)
         self.final_at = time.monotonic()
         self.new_block = asyncio.Event()
-        self._config = Config(
-            pace.delay_ms * _MS,
-            genesis.epoch_length,
-            heartbeat_ns=pace.heartbeat_ms * _MS,
-            minimum_interval_ns=pace.minimum_interval_ms * _MS,
-        )
+        self._config = pace.config(genesis.epoch_length, self.machine.versions)
         self._answers: deque[Input] = deque()
         self._payloads_young: list[bytes] = []
         self._payloads_old: list[bytes] = []
@@ -124,6 +118,7 @@ class ChainHost:
         self._intake = Intake(self._wake)
         self._alarms = Alarms(self._wake)
         self.outcomes = Outcomes()
+        self.accusations = Accusations(metrics, self._log, pace.delay_ms / 1000)
         self._commits = Commits(self.writer, metrics, post, self._finalized, self._spawn)
         self._now_ns = 0
         self._proposed: dict[bytes, float] = {}
@@ -147,7 +142,7 @@ class ChainHost:
             ServePayload: lambda effect: self._serve(effect.to, serve_payload, effect.digest),
             ServeRange: lambda effect: self._serve(effect.to, serve_range, effect.from_height, effect.limit),
             EpochBegun: self._epoch_begun,
-            PeerFault: self._peer_fault,
+            PeerFault: self.accusations.fault,
         }
 
     # Life.
@@ -399,8 +394,3 @@ class ChainHost:
         assert following.epoch == effect.epoch + 1, "the epoch that begins is that of the next block"
         self._log.info("epoch begun", epoch=effect.epoch)
         self.answer(EpochKnown(following))
-
-    def _peer_fault(self, effect: PeerFault) -> None:
-        self.metrics.peer_faults.inc()
-        provable = effect.evidence is not None
-        self._log.warning("peer fault", peer=effect.peer.hex(), reason=effect.reason, provable=provable)

@@ -22,6 +22,7 @@ from coordinator.service.identity import read_identity
 from coordinator.service.interregional import Interregional
 from coordinator.service.log import Log
 from coordinator.service.metrics import ChainMetrics, NodeMetrics
+from coordinator.service.own_transactions import OwnTransactions
 from coordinator.service.reading import Reader
 from coordinator.service.server import LEDGER_SERVICE, PEER_SERVICE, LedgerService, handlers
 from coordinator.service.transport import Transport
@@ -130,6 +131,7 @@ class Node:
     async def _work(self, stopping: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(host.run()) for host in self._hosts.values()]
+        tasks += [loop.create_task(self._accuse(host)) for host in self._hosts.values()]
         tasks += [loop.create_task(self._watch()), loop.create_task(_until(stopping))]
         tasks.append(loop.create_task(self._interregional.run()))
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -138,6 +140,11 @@ class Node:
         await asyncio.gather(*pending, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _accuse(self, host: ChainHost) -> None:
+        """Bring what peers did before the chain."""
+        own = OwnTransactions(host, self._signer, f"{self._settings.organization}-validator")
+        await host.accusations.bring(lambda: host.execution.delivered, own.submit)
 
     async def _watch(self) -> None:
         """Once a second: certificates and revocations on disk, health, gauges."""
