@@ -133,10 +133,10 @@ class Cluster:
             self._proxy.terminate()
             self._proxy.join()
 
-    def start(self, name: str, *options: str) -> None:
-        """Start a node."""
+    def start(self, name: str, *options: str, script: Sequence[str] = ("-c", _SERVE)) -> None:
+        """Start a node; `script` says as what, where it is not the program of this checkout."""
         with (self._logs / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-c", _SERVE, str(self.home(name)), *options]
+            command = [sys.executable, *script, str(self.home(name)), *options]
             self.processes[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, cwd=_ROOT, env=environment()
             )

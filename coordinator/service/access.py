@@ -34,6 +34,7 @@ _CONCURRENT_CALLS = 2_048
 _UNARY_DEADLINE_S = 10.0
 _SUBMIT_DEADLINE_S = 60.0
 _IDENTITIES_MAX = 1_024
+_LINES_A_S, _LINES_BURST = 10.0, 200.0
 
 # TLS 1.2 could only use this suite, which needs an RSA certificate; the consortium's are on P-256. So only TLS 1.3,
 # whose suites this variable does not touch, can be negotiated. gRPC reads it once, at the first handshake.
@@ -137,6 +138,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._log = log
         self._callers: dict[bytes, _Caller] = {}
+        self._lines = Bucket(_LINES_A_S, _LINES_BURST)
+        self._unlogged = 0
 
     def authenticate(self, auth: Mapping[str, Any]) -> Identity:
         """Who calls, by the certificate of the connection. Raises PeerRefused."""
@@ -221,7 +224,12 @@ class Gate(grpc.aio.ServerInterceptor):
     async def refuse(self, context: Any, code: grpc.StatusCode, method: str, peer: str, reason: str) -> None:
         """End a call, and say why."""
         self._metrics.refusals.labels(code.name.lower()).inc()
-        self._log.warning("refused", method=method, address=peer, reason=reason)
+        if self._lines.take() == 0:
+            self._log.warning("refused", method=method, address=peer, reason=reason, unlogged=self._unlogged)
+            self._unlogged = 0
+        else:
+            self._lines.give_back()
+            self._unlogged += 1
         await context.abort(code, reason)
 
 

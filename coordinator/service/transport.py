@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -26,7 +27,10 @@ from protos.gridaccord.v1 import service_pb2 as pb
 
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 5.0
 _GREETING_S = 5.0
+_STREAMS_A_S, _STREAMS_BURST = 1.0, 20.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S, _FORGIVEN_S = 1.0, 60.0, 600.0
 _BYTES_A_S, _BYTES_BURST = 64.0 * 2**20, 128.0 * 2**20
+_MESSAGES_A_S, _MESSAGES_BURST = 10_000.0, 20_000.0
 _NONCE_SIZE = 32
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", STREAM_MESSAGE_BYTES),
@@ -65,6 +69,21 @@ class Link:
         self.session: asyncio.Task[Any] | None = None
         self.identity: Identity | None = None
         self.reason = "not connected yet"
+        self.streams = Bucket(_STREAMS_A_S, _STREAMS_BURST)
+        self._pause_s = 0.0
+        self._barred_until = 0.0
+
+    @property
+    def barred_s(self) -> float:
+        """How long there is to be no stream, because the peer broke the rules on the last one."""
+        return max(0.0, self._barred_until - time.monotonic())
+
+    def bar(self) -> None:
+        """No stream for a while, longer each time: what is refused once costs little when it comes again."""
+        now = time.monotonic()
+        is_habit = now - self._barred_until < _FORGIVEN_S
+        self._pause_s = min(_LAST_PAUSE_S, 2 * self._pause_s) if self._pause_s and is_habit else _FIRST_PAUSE_S
+        self._barred_until = now + self._pause_s
 
     def end(self, reason: str) -> None:
         """Close the stream."""
@@ -73,7 +92,9 @@ class Link:
             self.session.cancel()
 
 
-_PASSING = (grpc.RpcError, PeerRefused, DecodeError, OSError, TimeoutError)
+_FAULTS = (PeerRefused, DecodeError)
+"""What the peer is to blame for."""
+_PASSING = (*_FAULTS, grpc.RpcError, OSError, TimeoutError)
 """What ends one attempt, or one stream, and not the node."""
 
 Read = Callable[[], Awaitable[Any]]
@@ -144,14 +165,16 @@ class Transport:
             finally:
                 session.cancel()
             error = None if session.cancelled() else session.exception()
-            if isinstance(error, _PASSING):
+            if isinstance(error, _FAULTS):
+                self._refused(link, str(error))
+            elif isinstance(error, _PASSING):
                 link.reason = _reason(error)
                 self._log.info("peer unreachable", peer=link.peer.name, reason=link.reason)
             elif error is not None:
                 raise error
             if asyncio.get_running_loop().time() - started > _LAST_DELAY_S:
                 delay_s = _FIRST_DELAY_S
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(max(link.barred_s, delay_s * random.uniform(0.5, 1.0)))
             delay_s = min(_LAST_DELAY_S, 2 * delay_s)
 
     async def _dial(self, link: Link) -> None:
@@ -192,8 +215,18 @@ class Transport:
             reason = f"{identity.name} is no peer of this node, or the one that is to be dialed"
             await self._gate.refuse(context, grpc.StatusCode.PERMISSION_DENIED, CONNECT, str(context.peer()), reason)
             return
-        async with asyncio.timeout(_GREETING_S):
-            first = await context.read()
+        is_early = link.streams.take() > 0
+        if is_early or link.barred_s:
+            link.streams.give_back()
+            reason = f"{identity.name} broke the rules of its last stream, or opens too many: wait a minute"
+            await self._gate.refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, CONNECT, str(context.peer()), reason)
+        try:
+            async with asyncio.timeout(_GREETING_S):
+                first = await context.read()
+        except TimeoutError:
+            reason = f"{identity.name} sent no challenge within {_GREETING_S:.0f} s"
+            await self._gate.refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, CONNECT, str(context.peer()), reason)
+            return
         if not isinstance(first, pb.Frame) or len(first.challenge.nonce) != _NONCE_SIZE:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first frame is a challenge of 32 bytes")
             return
@@ -207,9 +240,8 @@ class Transport:
         if session.cancelled():
             await context.abort(grpc.StatusCode.UNAVAILABLE, link.reason or "another stream takes its place")
         error = session.exception()
-        if isinstance(error, PeerRefused | DecodeError):
-            link.reason = str(error)
-            self._refused(link, link.reason)
+        if isinstance(error, _FAULTS):
+            self._refused(link, str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, link.reason)
 
     def _check_peer(self, identity: Identity) -> None:
@@ -218,6 +250,7 @@ class Transport:
             raise PeerRefused(f"{identity.name} is no validator")
 
     def _refused(self, link: Link, reason: str) -> None:
+        link.reason = reason
         self._log.warning("refused", peer=link.peer.name, reason=reason)
 
     # Both.
@@ -234,12 +267,21 @@ class Transport:
             chain.connected(link.key)
             for transaction in chain.waiting_transactions():
                 link.outbox.put_transaction(chain_id, transaction)
-        writing = asyncio.get_running_loop().create_task(self._write(link, write))
+        loop = asyncio.get_running_loop()
+        reading, writing = loop.create_task(self._read(link, read)), loop.create_task(self._write(link, write))
         try:
-            await self._read(link, read)
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            else:
+                link.reason = f"cannot write: {writing.exception()!r}"
+        except _FAULTS:
+            link.bar()
+            raise
         finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            for task in (reading, writing):
+                task.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
             if link.session is session:
                 link.session, link.identity = None, None
                 link.reason = link.reason or "the stream ended"
@@ -256,12 +298,14 @@ class Transport:
                 await write(frame)
 
     async def _read(self, link: Link, read: Read) -> None:
-        assembly, bucket = Assembly(), Bucket(_BYTES_A_S, _BYTES_BURST)
+        assembly = Assembly()
+        volume, number = Bucket(_BYTES_A_S, _BYTES_BURST), Bucket(_MESSAGES_A_S, _MESSAGES_BURST)
         while True:
             frame = await read()
             if not isinstance(frame, pb.Frame):
                 return
-            early_s = bucket.take(frame.ByteSize())
+            messages = 1 + sum(1 + len(entry.transactions) for entry in frame.messages)
+            early_s = max(volume.take(frame.ByteSize()), number.take(messages))
             if early_s:
                 await asyncio.sleep(early_s)
             for chain_id, message in messages_of(frame, assembly):
