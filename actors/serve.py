@@ -38,6 +38,8 @@ FAILURES = (
     BlockRefused,
 )
 _VALID_BLOCKS = 1_000_000
+_BY_VALIDATORS = ("signal_validators", "signal_version", "register_participant")
+"""Kinds that the ledger takes from validators only: signed with the consensus key, as `<organization>-validator`."""
 
 HomePath = Annotated[Path, typer.Argument(metavar="HOME", help="A node's folder, one of those that init made.")]
 ConsortiumFile = Annotated[Path, typer.Argument(metavar="CONSORTIUM", help="The consortium, a YAML file.")]
@@ -108,7 +110,7 @@ def submit(
     address: Address = "",
     as_json: AsJson = False,
 ) -> None:
-    """Sign a transaction with the organization's key, submit it, and wait until it is final."""
+    """Sign a transaction with the organization's key (signals: the validator's), submit it, wait until it is final."""
     from coordinator.ledger.keys import load_key
     from coordinator.ledger.transaction import Transaction, sign_transaction
     from protos.gridaccord.v1 import service_pb2 as pb
@@ -116,8 +118,10 @@ def submit(
     encoded = encode_content(kind, content)
 
     async def send(client: Client, opened: Home) -> None:
-        genesis, signer = opened.genesis(_chain(opened, chain)), load_key(opened.path / "keys" / "participant.key")
-        name, chain_id = opened.settings.organization, genesis.chain_id
+        chain_id, name = opened.genesis(_chain(opened, chain)).chain_id, opened.settings.organization
+        by_validator = kind in _BY_VALIDATORS
+        signer = load_key(opened.validator_key if by_validator else opened.path / "keys" / "participant.key")
+        name = f"{name}-validator" if by_validator else name
         known = await client.call("GetParticipant", pb.ParticipantRequest(chain_id=chain_id, participant=name))
         body = Transaction(name, known.next_sequence, known.height + _VALID_BLOCKS, kind, encoded)
         signed = sign_transaction(signer, chain_id, body)

@@ -92,6 +92,9 @@ class Node:
         server = await self._open(force_rejoin)
         try:
             await self._work(stopping)
+        except Exception as error:
+            self._log.error("failed", reason=f"{type(error).__name__}: {error}")
+            raise
         finally:
             await self._transport.stop()
             await server.stop(_GRACE_S)

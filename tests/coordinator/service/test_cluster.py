@@ -165,6 +165,8 @@ def test_commands_against_a_running_node(running: Cluster) -> None:
     status = json.loads(gridaccord("status", home, "--json").stdout)
     assert status["chains"][0]["healthy"]
     assert [peer["connected"] for peer in status["peers"]] == [True] * 3
+    ready = gridaccord("submit", home, "signal_version", '{"version": 2}', "--json")
+    assert json.loads(ready.stdout)["code"] == "", "signals are the validator's"
     failed = gridaccord("submit", home, "transfer", '{"to": "nobody", "asset": "EUR", "amount": 2}', check=False)
     assert failed.returncode == 1
     assert "unknown_participant" in failed.stderr
