@@ -296,7 +296,11 @@ class Store:
         """Drop the readings of blocks so old that none of theirs could be corrected; how many were dropped."""
         end_ms = self.state.header.time_ms - late_limit_s * 1000
         with self._writing():
-            rows = self._connection.execute("SELECT height, header FROM blocks ORDER BY height")
+            # From the oldest batch on: what lies below has been pruned, and a long ledger is not read again each time.
+            oldest = "coalesce((SELECT min(height) FROM reading_batches), 0)"
+            rows = self._connection.execute(
+                f"SELECT height, header FROM blocks WHERE height >= {oldest} ORDER BY height"
+            )
             first_kept = next((height for height, row in rows if decode_header(row).time_ms >= end_ms), 0)
             return self.readings.prune(first_kept)
 
