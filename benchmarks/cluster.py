@@ -73,6 +73,7 @@ class Cluster:
         epoch_length: int = 10_000,
         delay_s: float = 0.0,
         certificate_days: int = 398,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder / "consortium"
         self._logs = folder
@@ -86,6 +87,7 @@ class Cluster:
             "pace": dict(pace or {"delay_ms": 250, "heartbeat_ms": 100}),
             "assets": [{"name": "EUR", "issuer": ORGANIZATIONS[0]}],
             "accounts": [{"owner": name, "asset": "EUR", "balance": 10**12} for name in ORGANIZATIONS],
+            "parameters": dict(parameters or {}),
         }
         organizations = [{"name": name, "address": f"127.0.0.1:{port}"} for name, port in self.ports.items()]
         content = {

@@ -18,10 +18,11 @@ from coordinator.service.log import Log
 from coordinator.service.metrics import NodeMetrics
 
 PEER, LEDGER = "/gridaccord.v1.Peer/", "/gridaccord.v1.Ledger/"
-SUBMIT, CONNECT = LEDGER + "Submit", PEER + "Connect"
+SUBMIT, SUBMIT_READINGS, CONNECT = LEDGER + "Submit", LEDGER + "SubmitReadings", PEER + "Connect"
 _ALL = tuple(Role)
 _ALLOWED: tuple[tuple[str, tuple[Role, ...]], ...] = (
     (CONNECT, (Role.VALIDATOR,)),
+    (SUBMIT_READINGS, (Role.GATEWAY,)),
     (SUBMIT, (Role.VALIDATOR, Role.COORDINATOR, Role.GATEWAY)),
     (LEDGER, _ALL),
     ("/grpc.health.v1.Health/", _ALL),
@@ -32,7 +33,7 @@ _TLS_VERSION = b"TLSv1.3"
 _CALLS_A_S, _CALLS_BURST = 5_000.0, 10_000.0
 _CONCURRENT_CALLS = 2_048
 _UNARY_DEADLINE_S = 10.0
-_SUBMIT_DEADLINE_S = 60.0
+_DEADLINES_S = {SUBMIT: 60.0, SUBMIT_READINGS: 300.0}
 _IDENTITIES_MAX = 1_024
 _LINES_A_S, _LINES_BURST = 10.0, 200.0
 
@@ -171,7 +172,7 @@ class Gate(grpc.aio.ServerInterceptor):
         return found
 
     def _unary(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        deadline_s = _SUBMIT_DEADLINE_S if method == SUBMIT else _UNARY_DEADLINE_S
+        deadline_s = _DEADLINES_S.get(method, _UNARY_DEADLINE_S)
 
         async def call(request: Any, context: Any) -> Any:
             caller = await self._enter(method, context)

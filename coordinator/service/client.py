@@ -10,13 +10,15 @@ from typing import Any, Self
 import grpc
 from google.protobuf.message import Message
 
+from coordinator.ledger.readings import MeterBatch
 from coordinator.service import access
 from coordinator.service.errors import CallFailed
+from coordinator.service.frames import CHUNK_BYTES
 from coordinator.service.identity import ANY_NODE, Credentials
 from protos.gridaccord.v1 import service_pb2 as pb
 
 _MESSAGE_BYTES = 8 * 2**20
-_DEADLINE_S = 15.0
+_DEADLINE_S, _READINGS_DEADLINE_S = 15.0, 300.0
 _METHODS = pb.DESCRIPTOR.services_by_name["Ledger"].methods_by_name
 
 
@@ -54,6 +56,31 @@ class Client:
             return await call(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             raise self._failed(error) from None
+
+    async def submit_readings(
+        self, chain_id: bytes, batch: MeterBatch, deadline_s: float = _READINGS_DEADLINE_S
+    ) -> pb.SubmitReply:
+        """Give a batch to a node, which commits to it: what became of that, once final. Raises CallFailed."""
+        encoded = batch.encode()
+
+        async def parts() -> AsyncIterator[pb.ReadingsPart]:
+            for offset in range(0, len(encoded), CHUNK_BYTES):
+                part = pb.ReadingsPart(data=encoded[offset : offset + CHUNK_BYTES])
+                if not offset:
+                    part.chain_id, part.size = chain_id, len(encoded)
+                yield part
+
+        return await self.send_readings(parts(), deadline_s)
+
+    async def send_readings(self, parts: AsyncIterator[pb.ReadingsPart], deadline_s: float) -> pb.SubmitReply:
+        """The parts of a batch as they are. Raises CallFailed."""
+        path = access.SUBMIT_READINGS
+        send = self._channel.stream_unary(path, pb.ReadingsPart.SerializeToString, pb.SubmitReply.FromString)
+        try:
+            reply: pb.SubmitReply = await send(parts, timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from None
+        return reply
 
     async def stream(self, request: pb.StreamRequest) -> AsyncIterator[pb.BlockReply]:
         """Final blocks as they come. Raises CallFailed."""

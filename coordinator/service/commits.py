@@ -35,6 +35,8 @@ class Commits:
         self._held: list[Finalized] = []
         self._is_committing = False
         self._records = 0
+        self.is_expecting = False
+        """Whether final blocks are still to be delivered here that consensus has delivered: no checkpoint before."""
         self._checkpoint: Callable[[], tuple[Record, ...]] = tuple
 
     def start(self, checkpoint: Callable[[], tuple[Record, ...]]) -> None:
@@ -88,7 +90,7 @@ class Commits:
             self._release(batch)
             return
         self._records += len(batch.records)
-        if self._records > _JOURNAL_RECORDS and not self._held:
+        if self._records > _JOURNAL_RECORDS and not self._held and not self.is_expecting:
             batch.checkpoint = self._checkpoint()
             self._records = len(batch.checkpoint)
         self._is_committing = True

@@ -17,3 +17,7 @@ class PeerRefused(ServiceError):
 
 class CallFailed(ServiceError):
     """A node did not answer a call, or refused it."""
+
+
+class Busy(ServiceError):
+    """Too much at once; the same call can succeed later."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from coordinator.consensus.effects import Build
 from coordinator.consensus.header import Header
 from coordinator.consensus.signing import Scheme
 from coordinator.ledger.block import Block
 from coordinator.ledger.errors import BlockRefused
-from coordinator.ledger.handlers import READINGS_COMMITTED
-from coordinator.ledger.receipt import END_OF_BLOCK, Receipt
+from coordinator.ledger.receipt import END_OF_BLOCK
 from coordinator.ledger.state import Applied, LedgerState, Machine
 
 _VERIFIED_MAX = 100_000
@@ -106,10 +105,9 @@ class Execution:
     def apply(self, parent: LedgerState, block: Block) -> Applied | None:
         """Execute a block; None if it is invalid, for ever and for everybody. Changes nothing here: any thread may."""
         try:
-            applied = self.machine.apply(parent, block)
+            return self.machine.apply(parent, block)
         except BlockRefused:
             return None
-        return None if commits_to_readings(applied.receipts) else applied
 
     def keep(self, applied: Applied) -> None:
         """Remember what a block above the delivered one does."""
@@ -126,11 +124,6 @@ class Execution:
         height = header.height
         self._applied = {digest: one for digest, one in self._applied.items() if one.state.header.height > height}
         return block, applied
-
-
-def commits_to_readings(receipts: Sequence[Receipt]) -> bool:
-    """Whether a block commits to readings, which this service does not spread: a validator votes for none unseen."""
-    return any(event.kind == READINGS_COMMITTED for receipt in receipts for event in receipt.events)
 
 
 def transactions_of(applied: Applied) -> list[bytes]:

@@ -17,12 +17,13 @@ from protos.gridaccord.v1 import service_pb2 as pb
 SMALL_BYTES = 16 * 2**10
 CHUNK_BYTES = 64 * 2**10
 FRAME_BYTES = 128 * 2**10
-"""What a frame may have at most; gRPC refuses more before it is read."""
 TRANSACTIONS_BYTES = 1 * 2**20 + 4096
-STREAM_MESSAGE_BYTES = max(FRAME_BYTES, TRANSACTIONS_BYTES) + 4096
+STREAM_MESSAGE_BYTES = max(FRAME_BYTES, TRANSACTIONS_BYTES) + CHUNK_BYTES + 4096
+"""What a frame may have at most, with a part of readings beside the rest; gRPC refuses more before it is read."""
 _SMALL_MAX = 4_096
 _LONG_BYTES_MAX = 4 * MAX_MESSAGE_BYTES
 _TRANSACTION_BYTES_MAX = 16 * 2**20
+_BATCH_FRAMES_MAX = 48
 _MESSAGES_A_FRAME = 256
 
 
@@ -33,12 +34,13 @@ class Outbox:
         self._small: deque[tuple[bytes, bytes]] = deque()
         self._long: deque[tuple[bytes, bytes, bytes]] = deque()
         self._transactions: deque[tuple[bytes, bytes]] = deque()
+        self._batch_frames: deque[pb.Frame] = deque()
         self._long_bytes = self._transaction_bytes = 0
         self._sent = 0
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._small) + len(self._long) + len(self._transactions)
+        return len(self._small) + len(self._long) + len(self._transactions) + len(self._batch_frames)
 
     def put(self, chain_id: bytes, message: bytes) -> None:
         """Queue a consensus message."""
@@ -61,8 +63,16 @@ class Outbox:
         self._transactions.append((chain_id, transaction))
         self._transaction_bytes += len(transaction)
 
+    def put_batch_frame(self, frame: pb.Frame) -> bool:
+        """Queue a request for readings or a part of an answer; whether there was room."""
+        if len(self._batch_frames) >= _BATCH_FRAMES_MAX:
+            self.dropped += 1
+            return False
+        self._batch_frames.append(frame)
+        return True
+
     def next_frame(self) -> pb.Frame | None:
-        """The next frame: votes first, then a part of a long message with transactions beside it."""
+        """The next frame: votes first, then a part of a long message or transactions, with readings beside them."""
         frame, size = pb.Frame(), 0
         while self._small and size < SMALL_BYTES and len(frame.messages) < _MESSAGES_A_FRAME:
             chain_id, message = self._small.popleft()
@@ -70,12 +80,14 @@ class Outbox:
             size += len(message)
         if size:
             return frame
+        if not (self._long or self._transactions or self._batch_frames):
+            return None
+        if self._batch_frames:
+            frame = self._batch_frames.popleft()
         if self._long:
             frame.chunk.CopyFrom(self._next_chunk())
         elif self._transactions:
             self._take_transactions(frame)
-        else:
-            return None
         return frame
 
     def _next_chunk(self) -> pb.Chunk:

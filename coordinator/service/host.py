@@ -49,18 +49,23 @@ from coordinator.consensus.inputs import (
     TimerFired,
     WorkWaiting,
 )
-from coordinator.consensus.messages import Message, Payload, decode, encode
+from coordinator.consensus.messages import Message, Payload, Proposal, decode, encode
 from coordinator.consensus.signing import Ed25519Scheme, Signer
 from coordinator.consensus.state import Anchor
 from coordinator.ledger.block import Block
 from coordinator.ledger.errors import TransactionRefused
 from coordinator.ledger.genesis import Genesis, machine_of
+from coordinator.ledger.handlers import READINGS
+from coordinator.ledger.readings import reading_rules
 from coordinator.ledger.state import Applied, LedgerState
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.transaction import SignedTransaction, decode_transaction
 from coordinator.service.accusations import Accusations
 from coordinator.service.alarms import Alarms
+from coordinator.service.batch_exchange import PostFrame, check_commitment
+from coordinator.service.batches import Batches, committed_roots
 from coordinator.service.commits import Commits
+from coordinator.service.deliveries import Deliveries
 from coordinator.service.execution import CachedScheme, Execution, Payloads, transactions_of
 from coordinator.service.home import Pace
 from coordinator.service.intake import Intake
@@ -71,6 +76,7 @@ from coordinator.service.modules import MODULES
 from coordinator.service.outcomes import Outcomes
 from coordinator.service.serve_store import serve_block, serve_payload, serve_range
 from coordinator.service.writer import Writer
+from protos.gridaccord.v1 import service_pb2 as pb
 
 _INPUTS_A_TURN = 64
 _TRANSACTIONS_A_TURN = 16
@@ -93,6 +99,7 @@ class ChainHost:
         folder: Path,
         post: Post,
         spread: Callable[[bytes], None],
+        post_batch_frame: PostFrame,
         metrics: ChainMetrics,
         log: Log,
     ) -> None:
@@ -120,6 +127,16 @@ class ChainHost:
         self.outcomes = Outcomes()
         self.accusations = Accusations(metrics, self._log, pace.delay_ms / 1000)
         self._commits = Commits(self.writer, metrics, post, self._finalized, self._spawn)
+        self.batches = Batches(
+            genesis.chain_id,
+            signer.public_key,
+            self.mempool,
+            lambda: self.execution.delivered,
+            post_batch_frame,
+            self._spawn,
+            self._log,
+        )
+        self._deliveries = Deliveries(self._commits, self.batches, self._spawn)
         self._now_ns = 0
         self._proposed: dict[bytes, float] = {}
         self._told_waiting = False
@@ -156,6 +173,7 @@ class ChainHost:
             payloads.put(digest, payload)
         self.execution = Execution(self.machine, store.state, payloads)
         self.told = store.state
+        self.batches.open(store, self.writer.folder / "batches.sqlite")
         self.core = Core(
             self._config,
             self._signer,
@@ -188,6 +206,7 @@ class ChainHost:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._executor.shutdown()
+        await asyncio.to_thread(self.batches.close)
         await asyncio.to_thread(self.writer.close)
 
     @property
@@ -201,12 +220,19 @@ class ChainHost:
 
     async def receive(self, peer: bytes, data: bytes) -> None:
         """A consensus message from a validator; waits while too much of its waits. Raises DecodeError."""
-        await self._intake.put(peer, decode(data))
+        message = decode(data)
+        if isinstance(message, Proposal):
+            self.batches.proposed(message.header.digest, peer)
+        await self._intake.put(peer, message)
 
     async def receive_transactions(self, peer: bytes, transactions: Sequence[bytes]) -> None:
         """Transactions on their way to everybody."""
         for transaction in transactions:
             await self._intake.put_transaction(peer, transaction)
+
+    def receive_batch_frame(self, peer: bytes, frame: pb.Frame) -> None:
+        """A request for readings, or a part of an answer."""
+        self.batches.receive(peer, frame)
 
     def connected(self, peer: bytes) -> None:
         """A validator can be reached."""
@@ -224,7 +250,7 @@ class ChainHost:
     def submit(self, encoded: bytes) -> bytes:
         """Admit a transaction and spread it; its digest. Raises TransactionRefused, DecodeError."""
         signed = decode_transaction(encoded)
-        if self.mempool.add(self.execution.delivered, signed):
+        if self._admit(signed):
             self._spread(encoded)
         self._tell_waiting()
         return signed.digest(self.genesis.chain_id)
@@ -241,8 +267,9 @@ class ChainHost:
                 self._step(self._answers.popleft())
                 taken += 1
             for peer, message in self._intake.messages():
-                self._step(Received(peer, message))
                 taken += 1
+                if not self._deliveries.is_full:  # What is lost here consensus repairs, as on any network.
+                    self._step(Received(peer, message))
             if taken == before:
                 break
         self._admit_gossip()
@@ -257,10 +284,18 @@ class ChainHost:
     def _admit_gossip(self) -> None:
         for encoded in self._intake.transactions(_TRANSACTIONS_A_TURN):
             try:
-                self.mempool.add(self.execution.delivered, decode_transaction(encoded))
+                self._admit(decode_transaction(encoded))
             except (TransactionRefused, DecodeError):
                 self.metrics.refused_transactions.inc()
         self._tell_waiting()
+
+    def _admit(self, signed: SignedTransaction) -> bool:
+        """Whether it is new. Raises TransactionRefused, DecodeError."""
+        check_commitment(signed.transaction)
+        is_new = self.mempool.add(self.execution.delivered, signed)
+        if is_new:
+            self.batches.queued(signed, signed.digest(self.genesis.chain_id))
+        return is_new
 
     def _tell_waiting(self) -> None:
         waiting = self.mempool.is_waiting
@@ -305,7 +340,8 @@ class ChainHost:
         parent = self.execution.parent_of(effect)
         candidates = self.mempool.candidates(parent, self.pace.block_transactions)
         build = self.machine.build
-        if sum(len(one.encoded) for one in candidates) <= _INLINE_PAYLOAD_BYTES:
+        readings = any(one.transaction.kind == READINGS for one in candidates)
+        if not readings and sum(len(one.encoded) for one in candidates) <= _INLINE_PAYLOAD_BYTES:
             self._built(effect, started, *build(parent, candidates, effect.time_ms))
         else:
             self._spawn(self._build_apart(effect, started, parent, candidates))
@@ -314,8 +350,13 @@ class ChainHost:
         self, effect: Build, started: float, parent: LedgerState, candidates: Sequence[SignedTransaction]
     ) -> None:
         loop = asyncio.get_running_loop()
-        built = await loop.run_in_executor(self._executor, self.machine.build, parent, candidates, effect.time_ms)
-        self._built(effect, started, *built)
+        if any(one.transaction.kind == READINGS for one in candidates):
+            candidates = await self.batches.select(parent, candidates, effect.time_ms)
+            self._tell_waiting()
+        block, applied = await loop.run_in_executor(
+            self._executor, self.machine.build, parent, candidates, effect.time_ms
+        )
+        self._built(effect, started, block, applied)
 
     def _built(self, effect: Build, started: float, block: Block, applied: Applied) -> None:
         self._executed(applied)
@@ -331,13 +372,24 @@ class ChainHost:
         if known is not None:
             self.answer(Certified(header.digest, True))
         elif candidate is not None and len(candidate[1].payload) <= _INLINE_PAYLOAD_BYTES:
-            self._certified(header, self.execution.apply(*candidate))
+            self._applied(*candidate, self.execution.apply(*candidate))
         elif candidate is not None:
-            self._spawn(self._certify_apart(header, *candidate))
+            self._spawn(self._certify_apart(*candidate))
 
-    async def _certify_apart(self, header: Header, parent: LedgerState, block: Block) -> None:
+    async def _certify_apart(self, parent: LedgerState, block: Block) -> None:
         loop = asyncio.get_running_loop()
-        self._certified(header, await loop.run_in_executor(self._executor, self.execution.apply, parent, block))
+        self._applied(parent, block, await loop.run_in_executor(self._executor, self.execution.apply, parent, block))
+
+    def _applied(self, parent: LedgerState, block: Block, applied: Applied | None) -> None:
+        if applied is not None and committed_roots(applied.receipts):
+            self._spawn(self._certify_readings(parent, block, applied))
+        else:
+            self._certified(block.header, applied)
+
+    async def _certify_readings(self, parent: LedgerState, block: Block, applied: Applied) -> None:
+        """No verdict on a block whose readings are not all here and in order: its view times out."""
+        if await self.batches.hold_in(parent, block, applied):
+            self._certified(block.header, applied)
 
     def _certified(self, header: Header, applied: Applied | None) -> None:
         if applied is not None:
@@ -348,18 +400,20 @@ class ChainHost:
 
     def _executed(self, applied: Applied) -> None:
         self.execution.keep(applied)
+        self.batches.executed(applied)
         self.mempool.in_block(transactions_of(applied), applied.state.header.height)
         self._tell_waiting()
 
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header
+        before = self.execution.delivered
         block, applied = self.execution.deliver(header)
-        self._commits.deliver(effect, Finalized(block, applied, effect.certificate))
+        self._deliveries.add(effect, before, block, applied)
         self.mempool.finalized(applied.state, transactions_of(applied))
         started = self._proposed.pop(header.digest, None)
         if started is not None:
             self.metrics.finalized_own(time.perf_counter() - started)
-        if header.height % _FORGET_BLOCKS == 0:
+        if header.height % _FORGET_BLOCKS == 0 and not self._commits.is_expecting:
             self._forget()
         self._tell_waiting()
 
@@ -370,6 +424,15 @@ class ChainHost:
         for digest in gone:
             self.execution.payloads.drop(digest)
         self._commits.drop(gone)
+        self._spawn(self._prune_readings())
+
+    async def _prune_readings(self) -> None:
+        """Those that no correction can reach any more, and batches that no block has taken for long."""
+        late_limit_s = reading_rules(self.execution.delivered.view).late_limit_s
+        dropped = await asyncio.wrap_future(self.writer.submit(self.writer.store.prune_readings, late_limit_s))
+        await self.batches.forget(self.execution.delivered.header.height)
+        if dropped:
+            self._log.info("readings pruned", readings=dropped)
 
     def _finalized(self, finalized: Sequence[Finalized]) -> None:
         """Durable: tell whoever waits."""
@@ -377,6 +440,7 @@ class ChainHost:
         for entry in finalized:
             self.metrics.finalized(entry.block.header.height, len(entry.applied.receipts) - 1)
         self.told = finalized[-1].applied.state
+        self.batches.told(finalized)
         self.outcomes.tell(finalized)
         self.new_block.set()
         self.new_block = asyncio.Event()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from coordinator.consensus.signing import Scheme
 from coordinator.ledger.errors import TransactionRefused
-from coordinator.ledger.handlers import READINGS
 from coordinator.ledger.records import Participant
 from coordinator.ledger.registry import participant_of
 from coordinator.ledger.state import LedgerState
@@ -18,7 +17,10 @@ SIGNER_MAX = 4_096
 
 
 class Mempool:
-    """By signer and sequence number; what is in a block that is not final yet is kept, but not offered again."""
+    """By signer and sequence number; what is in a block that is not final yet is kept, but not offered again.
+
+    What is held (its batch of readings is not here, or does not follow from what is final) is not offered at all.
+    """
 
     def __init__(self, chain_id: bytes, scheme: Scheme) -> None:
         self._chain_id = chain_id
@@ -26,15 +28,20 @@ class Mempool:
         self._by_signer: dict[str, dict[int, tuple[bytes, SignedTransaction]]] = {}
         self._digests: dict[bytes, tuple[str, int]] = {}
         self._in_blocks: dict[bytes, int] = {}
+        self._held: set[bytes] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._digests)
 
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._digests
+
     @property
     def is_waiting(self) -> bool:
         """Whether there is work that no block carries yet."""
-        return len(self._digests) > len(self._in_blocks)
+        held = sum(digest not in self._in_blocks for digest in self._held)
+        return len(self._digests) > len(self._in_blocks) + held
 
     def add(self, state: LedgerState, signed: SignedTransaction) -> bool:
         """Admit; False where it is there already. Raises TransactionRefused."""
@@ -57,8 +64,6 @@ class Mempool:
         waiting = self._by_signer.get(transaction.signer, {})
         if participant.frozen:
             raise TransactionRefused(f"signer {transaction.signer} is frozen")
-        if transaction.kind == READINGS:
-            raise TransactionRefused("batches of readings are not taken in over this interface")
         first = participant.next_sequence
         if not first <= transaction.sequence < first + SIGNER_MAX:
             raise TransactionRefused(f"sequence {transaction.sequence}; the next of {transaction.signer} is {first}")
@@ -93,11 +98,21 @@ class Mempool:
     def _run(self, state: LedgerState, signer: str, limit: int) -> list[SignedTransaction]:
         participant, waiting = participant_of(state.view, signer), self._by_signer[signer]
         run: list[SignedTransaction] = []
-        if participant is None:
-            return run
-        while len(run) < limit and participant.next_sequence + len(run) in waiting:
-            run.append(waiting[participant.next_sequence + len(run)][1])
+        while participant is not None and len(run) < limit:
+            digest, signed = waiting.get(participant.next_sequence + len(run), (b"", None))
+            if signed is None or digest in self._held:
+                break
+            run.append(signed)
         return run
+
+    def hold(self, digest: bytes) -> None:
+        """Offer this one no more until it is released."""
+        if digest in self._digests:
+            self._held.add(digest)
+
+    def release(self, digests: Iterable[bytes]) -> None:
+        """Offer these again."""
+        self._held.difference_update(digests)
 
     def in_block(self, digests: Iterable[bytes], height: int) -> None:
         """These stand in a block that may become final."""
@@ -130,6 +145,7 @@ class Mempool:
         digest, signed = self._by_signer[signer].pop(sequence)
         del self._digests[digest]
         self._in_blocks.pop(digest, None)
+        self._held.discard(digest)
         self._bytes -= len(signed.encoded)
         if not self._by_signer[signer]:
             del self._by_signer[signer]

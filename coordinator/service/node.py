@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from coordinator.ledger.keys import load_key
 from coordinator.service.access import Gate, Trust
+from coordinator.service.batch_intake import BatchIntake
 from coordinator.service.errors import ConfigurationError, ServiceError
 from coordinator.service.frames import STREAM_MESSAGE_BYTES
 from coordinator.service.home import Home
@@ -29,6 +30,8 @@ from coordinator.service.transport import Transport
 from protos.gridaccord.v1 import service_pb2 as pb
 
 _BLOCK_REPLY_BYTES = 8 * 2**20
+_READINGS_VALID_BLOCKS = 64
+"""A batch that another one has made impossible holds up what this node signs after it for no longer."""
 _WATCH_S = 1.0
 _GRACE_S = 1.0
 _SERVER_OPTIONS = (
@@ -64,6 +67,7 @@ class Node:
         self._transport = Transport(self._signer.public_key, settings.peers, self._trust, self._gate, self._log)
         self._hosts: dict[bytes, ChainHost] = {}
         self._readers: dict[bytes, Reader] = {}
+        self._intakes: dict[bytes, BatchIntake] = {}
         for chain in settings.chains:
             genesis = home.genesis(chain.name)
             if genesis.name != chain.name:
@@ -75,10 +79,14 @@ class Node:
                 home.chain_folder(chain.name),
                 partial(self._transport.post, genesis.chain_id),
                 partial(self._transport.spread, genesis.chain_id),
+                self._transport.post_batch_frame,
                 ChainMetrics(self._metrics, chain.name),
                 self._log,
             )
             self._hosts[genesis.chain_id] = host
+            participant = f"{settings.organization}-validator"
+            commitments = OwnTransactions(host, self._signer, participant, _READINGS_VALID_BLOCKS)
+            self._intakes[genesis.chain_id] = BatchIntake(host.batches, commitments)
             self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
         self._interregional = Interregional(home, self._hosts, self._signer, self._log)
         self._health = health.aio.HealthServicer()
@@ -113,7 +121,13 @@ class Node:
         server = grpc.aio.server(interceptors=(self._gate,), options=_SERVER_OPTIONS)
         evidence = self._interregional.evidence
         ledger = LedgerService(
-            self._settings, self._signer.public_key, self._hosts, self._readers, evidence, self._transport
+            self._settings,
+            self._signer.public_key,
+            self._hosts,
+            self._readers,
+            evidence,
+            self._intakes,
+            self._transport,
         )
         server.add_generic_rpc_handlers(tuple(handlers(ledger, self._transport)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -7,6 +7,8 @@ by one run of the node. A restart forgets what was under way: whoever calls agai
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from coordinator.consensus.signing import Signer
 from coordinator.ledger.registry import participant_of
 from coordinator.ledger.transaction import SignedTransaction, Transaction, sign_transaction
@@ -21,17 +23,25 @@ _ATTEMPTS = 16
 class OwnTransactions:
     """Those of one participant on one chain. Several may be under way; they keep the order in which they came."""
 
-    def __init__(self, host: ChainHost, signer: Signer, participant: str) -> None:
+    def __init__(self, host: ChainHost, signer: Signer, participant: str, valid_blocks: int = _VALID_BLOCKS) -> None:
         self._host = host
         self._signer = signer
         self._participant = participant
+        self._valid_blocks = valid_blocks
 
-    async def submit(self, kind: str, content: bytes) -> Outcome:
-        """What became of it, once final and durable here. Raises TransactionRefused, ServiceError."""
+    async def submit(
+        self, kind: str, content: bytes, before_again: Callable[[], Awaitable[None]] | None = None
+    ) -> Outcome:
+        """What became of it, once final and durable here. Raises TransactionRefused, ServiceError.
+
+        `before_again` is called before it is signed again, and raises where that would be of no use.
+        """
         for _ in range(_ATTEMPTS):
             outcome = await self._attempt(self._sign(kind, content))
             if outcome is not None:
                 return outcome
+            if before_again is not None:
+                await before_again()
         raise ServiceError(
             f"{kind} of {self._participant}: {_ATTEMPTS} times another transaction took its sequence number or its"
             " validity passed; does another node sign with the same key?"
@@ -42,7 +52,7 @@ class OwnTransactions:
         delivered = host.execution.delivered
         host.mempool.drop_expired(delivered)
         sequence = host.mempool.next_sequence(delivered, self._participant)
-        valid_until = delivered.header.height + _VALID_BLOCKS
+        valid_until = delivered.header.height + self._valid_blocks
         transaction = Transaction(self._participant, sequence, valid_until, kind, content)
         return sign_transaction(self._signer, host.genesis.chain_id, transaction)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
 from coordinator.consensus.errors import DecodeError
-from coordinator.ledger.errors import TransactionRefused
+from coordinator.ledger.errors import ReadingsRefused, TransactionRefused
+from coordinator.ledger.handlers import READINGS
+from coordinator.ledger.transaction import decode_transaction
+from coordinator.service.batch_intake import BatchIntake
+from coordinator.service.errors import Busy, ServiceError
 from coordinator.service.evidence import Evidence
 from coordinator.service.home import NodeSettings
 from coordinator.service.host import ChainHost
@@ -33,6 +37,7 @@ class LedgerService:
         hosts: Mapping[bytes, ChainHost],
         readers: Mapping[bytes, Reader],
         evidence: Mapping[bytes, Evidence],
+        intakes: Mapping[bytes, BatchIntake],
         transport: Transport,
     ) -> None:
         """`evidence` of the chains that take part in settlements."""
@@ -41,6 +46,7 @@ class LedgerService:
         self._hosts = hosts
         self._readers = readers
         self._evidence = evidence
+        self._intakes = intakes
         self._transport = transport
 
     async def _host(self, chain_id: bytes, context: Any) -> ChainHost:
@@ -62,6 +68,7 @@ class LedgerService:
         """Admit a transaction and spread it; with `wait`, answer when it is final."""
         host = await self._host(request.chain_id, context)
         try:
+            _refuse_commitment(request.transaction)
             digest = host.submit(request.transaction)
         except (TransactionRefused, DecodeError) as error:
             host.metrics.refused_transactions.inc()
@@ -70,10 +77,25 @@ class LedgerService:
         waiting = host.outcomes.wait_for(digest) if request.wait else None
         if waiting is None:
             return pb.SubmitReply(digest=digest)
-        outcome: Outcome = await waiting
-        return pb.SubmitReply(
-            digest=digest, height=outcome.height, code=outcome.receipt.code, detail=outcome.receipt.detail
-        )
+        return _reply(await waiting)
+
+    async def submit_readings(self, parts: AsyncIterator[pb.ReadingsPart], context: Any) -> pb.SubmitReply:
+        """Take in a batch of readings and commit to it; the answer comes when that is final."""
+        first = await anext(parts, pb.ReadingsPart())
+        host = await self._host(first.chain_id, context)
+        (caller,) = (name.decode() for name in context.auth_context()["x509_common_name"])
+        code = grpc.StatusCode.FAILED_PRECONDITION
+        try:
+            return _reply(await self._intakes[first.chain_id].submit(caller, first, parts))
+        except (ReadingsRefused, TransactionRefused, DecodeError) as error:
+            refusal: Exception = error
+        except Busy as error:
+            refusal, code = error, grpc.StatusCode.RESOURCE_EXHAUSTED
+        except ServiceError as error:
+            refusal, code = error, grpc.StatusCode.ABORTED
+        host.metrics.refused_transactions.inc()
+        await context.abort(code, str(refusal))
+        raise refusal
 
     async def status(self, request: pb.StatusRequest, context: Any) -> pb.StatusReply:
         """Where this node stands."""
@@ -145,6 +167,17 @@ class LedgerService:
             await coming.wait()
 
 
+def _refuse_commitment(encoded: bytes) -> None:
+    """A commitment without its batch would wait for ever. Raises TransactionRefused, DecodeError."""
+    if decode_transaction(encoded).transaction.kind == READINGS:
+        raise TransactionRefused("readings are submitted as a batch: SubmitReadings")
+
+
+def _reply(outcome: Outcome) -> pb.SubmitReply:
+    receipt = outcome.receipt
+    return pb.SubmitReply(digest=receipt.transaction, height=outcome.height, code=receipt.code, detail=receipt.detail)
+
+
 def chain_status(host: ChainHost) -> pb.ChainStatus:
     """Where one chain stands, without its settlements."""
     status, metrics = host.core.status, host.metrics
@@ -186,6 +219,9 @@ def handlers(ledger: LedgerService, transport: Transport) -> Sequence[grpc.Gener
     methods = {name: _unary(name, behavior) for name, behavior in unary.items()}
     methods["StreamBlocks"] = grpc.unary_stream_rpc_method_handler(
         ledger.stream, pb.StreamRequest.FromString, pb.BlockReply.SerializeToString
+    )
+    methods["SubmitReadings"] = grpc.stream_unary_rpc_method_handler(
+        ledger.submit_readings, pb.ReadingsPart.FromString, pb.SubmitReply.SerializeToString
     )
     connect = grpc.stream_stream_rpc_method_handler(transport.serve, pb.Frame.FromString, pb.Frame.SerializeToString)
     return (

@@ -51,6 +51,9 @@ class Chain(Protocol):
     async def receive_transactions(self, peer: bytes, transactions: Sequence[bytes]) -> None:
         """Transactions for the queue."""
 
+    def receive_batch_frame(self, peer: bytes, frame: pb.Frame) -> None:
+        """A request for readings, or a part of an answer."""
+
     def connected(self, peer: bytes) -> None:
         """A validator can be reached."""
 
@@ -142,6 +145,14 @@ class Transport:
             if link.session is not None:
                 link.outbox.put_transaction(chain_id, transaction)
                 link.wake.set()
+
+    def post_batch_frame(self, peer: bytes, frame: pb.Frame) -> bool:
+        """Send a request for readings or a part of an answer; False where the peer is away or does not keep up."""
+        link = self.links.get(peer)
+        if link is None or link.session is None or not link.outbox.put_batch_frame(frame):
+            return False
+        link.wake.set()
+        return True
 
     def check_sessions(self) -> None:
         """End streams whose peer's certificate has expired or was revoked."""
@@ -316,6 +327,9 @@ class Transport:
                 chain = self.chains.get(entry.chain_id)
                 if entry.transactions and chain is not None:
                     await chain.receive_transactions(link.key, entry.transactions)
+            chain = self.chains.get(frame.batch_request.chain_id or frame.batch_part.chain_id)
+            if chain is not None:
+                chain.receive_batch_frame(link.key, frame)
 
 
 def _reason(error: BaseException) -> str:

@@ -72,7 +72,7 @@ class Writer:
     """Owns the ledger file, the guard and the index. All but `close` and `submit` run in its thread."""
 
     def __init__(self, folder: Path, genesis: Genesis, machine: Machine, signer: Signer) -> None:
-        self._folder = folder
+        self.folder = folder
         self._genesis = genesis
         self._machine = machine
         self._signer = signer
@@ -89,7 +89,7 @@ class Writer:
 
     def open(self) -> Recovered:
         """Open or create everything. Raises StoreError."""
-        ledger, guard = self._folder / "ledger.sqlite", self._folder / "sign.guard"
+        ledger, guard = self.folder / "ledger.sqlite", self.folder / "sign.guard"
         is_new, never_signed = not ledger.exists(), not guard.exists()
         if is_new:
             Store.create(ledger, self._genesis, self._machine).close()
@@ -98,7 +98,7 @@ class Writer:
         self.store = Store.open(ledger)
         assert self.store.genesis.chain_id == self._genesis.chain_id, "the ledger is of another genesis"
         self.guard = SignGuard(guard, self._genesis.chain_id, self._signer)
-        self.index = TransactionIndex(self._folder / "index.sqlite")
+        self.index = TransactionIndex(self.folder / "index.sqlite")
         self.index.catch_up(self.store)
         return self._recover(is_new and not never_signed, is_new)
 

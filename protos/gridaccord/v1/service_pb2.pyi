@@ -7,16 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("challenge", "answer", "messages", "chunk")
+    __slots__ = ("challenge", "answer", "messages", "chunk", "batch_request", "batch_part")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    BATCH_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    BATCH_PART_FIELD_NUMBER: _ClassVar[int]
     challenge: Challenge
     answer: Answer
     messages: _containers.RepeatedCompositeFieldContainer[ChainMessage]
     chunk: Chunk
-    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[ChainMessage, _Mapping]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+    batch_request: BatchRequest
+    batch_part: BatchPart
+    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[ChainMessage, _Mapping]]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., batch_request: _Optional[_Union[BatchRequest, _Mapping]] = ..., batch_part: _Optional[_Union[BatchPart, _Mapping]] = ...) -> None: ...
 
 class Challenge(_message.Message):
     __slots__ = ("nonce",)
@@ -55,6 +59,44 @@ class Chunk(_message.Message):
     offset: int
     data: bytes
     def __init__(self, chain_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class BatchRequest(_message.Message):
+    __slots__ = ("chain_id", "root", "height", "place", "offset")
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    chain_id: bytes
+    root: bytes
+    height: int
+    place: int
+    offset: int
+    def __init__(self, chain_id: _Optional[bytes] = ..., root: _Optional[bytes] = ..., height: _Optional[int] = ..., place: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class BatchPart(_message.Message):
+    __slots__ = ("chain_id", "root", "size", "offset", "data")
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    chain_id: bytes
+    root: bytes
+    size: int
+    offset: int
+    data: bytes
+    def __init__(self, chain_id: _Optional[bytes] = ..., root: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ReadingsPart(_message.Message):
+    __slots__ = ("chain_id", "size", "data")
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    chain_id: bytes
+    size: int
+    data: bytes
+    def __init__(self, chain_id: _Optional[bytes] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
     __slots__ = ("chain_id", "transaction", "wait")
