@@ -43,7 +43,8 @@ async def running(folder: Path, kind: type[ChainHost] = ChainHost) -> AsyncItera
     """The chain while it finalizes."""
     metrics = ChainMetrics(NodeMetrics(), "lone")
     pace = Pace(delay_ms=1000, heartbeat_ms=5)
-    host = kind(genesis(), pace, SIGNER, folder, lambda peer, data: None, lambda transaction: None, metrics, Log())
+    alone = (lambda peer, data: None), (lambda transaction: None), (lambda peer, frame: False)
+    host = kind(genesis(), pace, SIGNER, folder, *alone, metrics, Log())
     await host.open()
     work = asyncio.get_running_loop().create_task(host.run())
     try:
