@@ -13,7 +13,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,7 @@ from coordinator.consensus.effects import (
     StorePayload,
 )
 from coordinator.consensus.errors import DecodeError
-from coordinator.consensus.header import Header
 from coordinator.consensus.inputs import (
-    Built,
-    Certified,
     EpochKnown,
     Input,
     PayloadStored,
@@ -52,18 +48,17 @@ from coordinator.consensus.inputs import (
 from coordinator.consensus.messages import Message, Payload, Proposal, decode, encode
 from coordinator.consensus.signing import Ed25519Scheme, Signer
 from coordinator.consensus.state import Anchor
-from coordinator.ledger.block import Block
 from coordinator.ledger.errors import TransactionRefused
 from coordinator.ledger.genesis import Genesis, machine_of
-from coordinator.ledger.handlers import READINGS
 from coordinator.ledger.readings import reading_rules
-from coordinator.ledger.state import Applied, LedgerState
+from coordinator.ledger.state import LedgerState
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.transaction import SignedTransaction, decode_transaction
 from coordinator.service.accusations import Accusations
 from coordinator.service.alarms import Alarms
+from coordinator.service.application import Application
 from coordinator.service.batch_exchange import PostFrame, check_commitment
-from coordinator.service.batches import Batches, committed_roots
+from coordinator.service.batches import Batches
 from coordinator.service.commits import Commits
 from coordinator.service.deliveries import Deliveries
 from coordinator.service.execution import CachedScheme, Execution, Payloads, transactions_of
@@ -80,7 +75,6 @@ from protos.gridaccord.v1 import service_pb2 as pb
 
 _INPUTS_A_TURN = 64
 _TRANSACTIONS_A_TURN = 16
-_INLINE_PAYLOAD_BYTES = 4096
 _FORGET_BLOCKS = 256
 _UNHEALTHY_DELAYS = 30
 
@@ -138,13 +132,11 @@ class ChainHost:
         )
         self._deliveries = Deliveries(self._commits, self.batches, self._spawn)
         self._now_ns = 0
-        self._proposed: dict[bytes, float] = {}
         self._told_waiting = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.told: LedgerState
         """After the last block that is durable and whose outcomes have been told."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._executor = ThreadPoolExecutor(1, f"execute-{genesis.name}")
         self._handlers: dict[type, Callable[[Any], None]] = {
             Persist: self._commits.persist,
             Broadcast: lambda effect: self._commits.send(effect, effect.recipients, encode(effect.message)),
@@ -152,8 +144,8 @@ class ChainHost:
             SendPayload: self._send_payload,
             SetTimer: lambda effect: self._alarms.set(effect.at_ns, effect.timer),
             StorePayload: self._store_payload,
-            Build: self._build,
-            Certify: self._certify,
+            Build: lambda effect: self._application.build(effect),
+            Certify: lambda effect: self._application.certify(effect),
             Deliver: self._deliver,
             ServeBlock: lambda effect: self._serve(effect.to, serve_block, effect.digest),
             ServePayload: lambda effect: self._serve(effect.to, serve_payload, effect.digest),
@@ -172,6 +164,16 @@ class ChainHost:
         for digest, payload in recovered.payloads.items():
             payloads.put(digest, payload)
         self.execution = Execution(self.machine, store.state, payloads)
+        self._application = Application(
+            self.execution,
+            self.mempool,
+            self.batches,
+            self.pace.block_transactions,
+            self.answer,
+            self._tell_waiting,
+            self._spawn,
+            self._log,
+        )
         self.told = store.state
         self.batches.open(store, self.writer.folder / "batches.sqlite")
         self.core = Core(
@@ -205,7 +207,7 @@ class ChainHost:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._executor.shutdown()
+        self._application.close()
         await asyncio.to_thread(self.batches.close)
         await asyncio.to_thread(self.writer.close)
 
@@ -335,82 +337,13 @@ class ChainHost:
         self._payloads_young.append(effect.digest)
         self._answers.append(PayloadStored(effect.digest))
 
-    def _build(self, effect: Build) -> None:
-        started = time.perf_counter()
-        parent = self.execution.parent_of(effect)
-        candidates = self.mempool.candidates(parent, self.pace.block_transactions)
-        build = self.machine.build
-        readings = any(one.transaction.kind == READINGS for one in candidates)
-        if not readings and sum(len(one.encoded) for one in candidates) <= _INLINE_PAYLOAD_BYTES:
-            self._built(effect, started, *build(parent, candidates, effect.time_ms))
-        else:
-            self._spawn(self._build_apart(effect, started, parent, candidates))
-
-    async def _build_apart(
-        self, effect: Build, started: float, parent: LedgerState, candidates: Sequence[SignedTransaction]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        if any(one.transaction.kind == READINGS for one in candidates):
-            candidates = await self.batches.select(parent, candidates, effect.time_ms)
-            self._tell_waiting()
-        block, applied = await loop.run_in_executor(
-            self._executor, self.machine.build, parent, candidates, effect.time_ms
-        )
-        self._built(effect, started, block, applied)
-
-    def _built(self, effect: Build, started: float, block: Block, applied: Applied) -> None:
-        self._executed(applied)
-        if len(self._proposed) > _FORGET_BLOCKS:
-            self._proposed.clear()
-        self._proposed[block.header.digest] = started
-        self.answer(Built(effect.view, block.header, block.payload))
-
-    def _certify(self, effect: Certify) -> None:
-        header = effect.header
-        known = self.execution.known(header.digest)
-        candidate = self.execution.candidate(header)
-        if known is not None:
-            self.answer(Certified(header.digest, True))
-        elif candidate is not None and len(candidate[1].payload) <= _INLINE_PAYLOAD_BYTES:
-            self._applied(*candidate, self.execution.apply(*candidate))
-        elif candidate is not None:
-            self._spawn(self._certify_apart(*candidate))
-
-    async def _certify_apart(self, parent: LedgerState, block: Block) -> None:
-        loop = asyncio.get_running_loop()
-        self._applied(parent, block, await loop.run_in_executor(self._executor, self.execution.apply, parent, block))
-
-    def _applied(self, parent: LedgerState, block: Block, applied: Applied | None) -> None:
-        if applied is not None and committed_roots(applied.receipts):
-            self._spawn(self._certify_readings(parent, block, applied))
-        else:
-            self._certified(block.header, applied)
-
-    async def _certify_readings(self, parent: LedgerState, block: Block, applied: Applied) -> None:
-        """No verdict on a block whose readings are not all here and in order: its view times out."""
-        if await self.batches.hold_in(parent, block, applied):
-            self._certified(block.header, applied)
-
-    def _certified(self, header: Header, applied: Applied | None) -> None:
-        if applied is not None:
-            self._executed(applied)
-        else:
-            self._log.warning("invalid block", height=header.height, digest=header.digest.hex())
-        self.answer(Certified(header.digest, applied is not None))
-
-    def _executed(self, applied: Applied) -> None:
-        self.execution.keep(applied)
-        self.batches.executed(applied)
-        self.mempool.in_block(transactions_of(applied), applied.state.header.height)
-        self._tell_waiting()
-
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header
         before = self.execution.delivered
         block, applied = self.execution.deliver(header)
         self._deliveries.add(effect, before, block, applied)
         self.mempool.finalized(applied.state, transactions_of(applied))
-        started = self._proposed.pop(header.digest, None)
+        started = self._application.began(header.digest)
         if started is not None:
             self.metrics.finalized_own(time.perf_counter() - started)
         if header.height % _FORGET_BLOCKS == 0 and not self._commits.is_expecting:
