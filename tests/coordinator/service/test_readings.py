@@ -234,7 +234,7 @@ def test_a_proposer_that_gives_nobody_its_batch_stops_nothing(running: Cluster, 
     async def scenario() -> None:
         await register(running, "delta", name, name + "-b")
         running.kill("delta", signal.SIGTERM)
-        running.start("delta", program=program)
+        running.start("delta", script=("-c", program))
         await running.wait_until(lambda status: status.may_vote, ("delta",), WITHIN_S)
         hidden = asyncio.create_task(submit(running, "delta", batch(column(running, name, PAST_S, (4, 5)))))
         at = (await status(running, "alpha")).height
