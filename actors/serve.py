@@ -255,13 +255,14 @@ def _digest(text: str) -> bytes:
 
 def status_document(reply: pb.StatusReply) -> dict[str, object]:
     """A status as plain values."""
+    from google.protobuf.message import Message
 
     def plain(message: Message) -> dict[str, object]:
         found: dict[str, object] = {}
         for field in message.DESCRIPTOR.fields:
             value = getattr(message, field.name)
             if field.is_repeated:
-                found[field.name] = [plain(item) for item in value]
+                found[field.name] = [plain(item) if isinstance(item, Message) else item for item in value]
             else:
                 found[field.name] = value.hex() if isinstance(value, bytes) else value
         return found
@@ -295,7 +296,8 @@ def _shown(reply: pb.StatusReply) -> str:
 
 def _settlement_lines(chain: pb.ChainStatus) -> list[str]:
     counts = [f"{item.count:,} {item.state}" for item in chain.settlements if item.count]
-    lines = [f"    settlements  {', '.join(counts)}"] if counts else []
+    lines = [f"    regions      {', '.join(chain.regions)}"] if chain.regions else []
+    lines += [f"    settlements  {', '.join(counts)}"] if counts else []
     for item in chain.in_doubt:
         since = datetime.datetime.fromtimestamp(item.since_ms / 1000, datetime.UTC)
         lines.append(f"    in doubt     {item.sid} since height {item.since_height:,}, {since:%Y-%m-%d %H:%M:%S} UTC")

@@ -22,7 +22,8 @@ from coordinator.settlement.escrow.finalized import hub_books, region_books
 from coordinator.settlement.escrow.missing import Item, Kind, missing
 
 _UNDER_WAY_MAX = 32
-_ROUND_S = 0.02
+_ROUND_S, _REST = 0.02, 4
+"""Between two looks at what is missing at least this, and so many times what the last one took."""
 _UNPROVABLE_S = 0.25
 """After this a proof is tried again that needs a boundary to be taken in first."""
 _PATIENCE_DELAYS, _PATIENCE_HEARTBEATS = 10, 3
@@ -53,14 +54,17 @@ class Relay:
         """Until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             while True:
+                started_s = time.monotonic()
                 blocks = [self._hub.host.new_block, self._region.host.new_block]
-                self._round()
+                await self._look()
+                self._start()
+                took_s = time.monotonic() - started_s
                 await _any_of(blocks, self._turns.next_s())
-                await asyncio.sleep(_ROUND_S)
+                await asyncio.sleep(max(_ROUND_S, _REST * took_s))
 
-    def _round(self) -> None:
+    def _start(self) -> None:
+        """Submit what is this node's turn."""
         now_s = time.monotonic()
-        self._look(now_s)
         for item in self._turns.due(now_s):
             target = self._hub if item.to_hub else self._region
             if item not in target.under_way and len(target.under_way) < _UNDER_WAY_MAX:
@@ -68,7 +72,7 @@ class Relay:
                 self._turns.submitted(item, now_s)
                 self._tasks.create_task(self._carry_and_forget(item, target))
 
-    def _look(self, now_s: float) -> None:
+    async def _look(self) -> None:
         """What is missing, if one of the two has finalized something since."""
         hub, region = self._hub.host.told, self._region.host.told
         seen = (hub.header.digest, region.header.digest)
@@ -76,7 +80,9 @@ class Relay:
             return
         self._seen = seen
         ring = sorted({*committee(hub.view, CURRENT).names} & {*committee(region.view, CURRENT).names})
-        self._turns.update(missing(hub_books(hub), region_books(region)), ring, now_s)
+        evidence = self._region.evidence
+        found = await asyncio.wrap_future(evidence.submit(missing, hub_books(hub), region_books(region)))
+        self._turns.update(found, ring, time.monotonic())
 
     async def _carry_and_forget(self, item: Item, target: Side) -> None:
         try:

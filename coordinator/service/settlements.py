@@ -6,7 +6,7 @@ from collections import Counter
 
 from coordinator.ledger.state import LedgerState
 from coordinator.ledger.store import Store
-from coordinator.settlement.escrow.finalized import hub_books, region_books
+from coordinator.settlement.escrow.finalized import hub_books, region_books, registered
 from coordinator.settlement.escrow.records import HubRecord
 from coordinator.settlement.escrow.region_record import in_doubt
 from coordinator.settlement.escrow.registration import is_hub, region_section
@@ -22,6 +22,8 @@ def add_settlements(status: pb.ChainStatus, store: Store) -> None:
     """Fill in the settlements of a chain as it is in a store; nothing for a chain without."""
     if is_hub(store.genesis):
         _add_counts(status, HUB_STATES, _of_hub(store.state))
+        entries = registered(hub_books(store.state))
+        status.regions.extend(entry.name for entry in entries if entry.active and not entry.frozen)
     elif region_section(store.genesis) is not None:
         _add_counts(status, REGION_STATES, _of_region(store.state))
         waiting = in_doubt(region_books(store.state))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from coordinator.settlement.escrow.missing import Item
+from coordinator.settlement.escrow.missing import BOUNDARIES_MAX, Item
 
 
 class Turns:
@@ -52,5 +52,9 @@ class Turns:
 
 
 def first_of(item: Item, size: int) -> int:
-    """The place in the ring that begins with an item; the same on every node."""
-    return int.from_bytes(hashlib.sha256(str(item).encode()).digest()[:8], "big") % size
+    """The place in the ring that begins with an item; the same on every node.
+
+    Boundaries count in their order only, so one node begins with all that are missing at once.
+    """
+    subject = str(item) if item.epoch is None else f"{item.region} {item.to_hub} {item.epoch // BOUNDARIES_MAX}"
+    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big") % size

@@ -56,7 +56,7 @@ from coordinator.settlement.escrow.stored import (
 from coordinator.settlement.escrow.types import AMOUNT_MAX, HASH_SIZE, SettlementId
 
 _RECORD, _LAST, _WATERMARK, _PARAMETERS, _NAME = b"record/", b"last", b"watermark", b"parameters", b"name"
-_PENDING, _SUSPENSE = b"pending/", b"suspense/"
+_PENDING, _SUSPENSE, REGION = b"pending/", b"suspense/", b"region/"
 
 
 def _sid(records: Records, key: bytes) -> SettlementId | None:
@@ -120,7 +120,7 @@ class HubLedger:
 
     def region(self, name: str) -> RegionEntry | None:
         """A region of the registry."""
-        data = self.records.get(b"region/" + name.encode())
+        data = self.records.get(REGION + name.encode())
         if data is None:
             return None
         reader = Reader(data)
@@ -133,7 +133,7 @@ class HubLedger:
         writer = Writer().raw(entry.chain_id).flag(entry.active).flag(entry.frozen).uint32(len(entry.openers))
         for name in entry.openers:
             writer.text(name)
-        self.records.put(b"region/" + entry.name.encode(), writer.encoded)
+        self.records.put(REGION + entry.name.encode(), writer.encoded)
 
     def record(self, sid: SettlementId) -> HubRecord | None:
         """A settlement that is not closed."""

@@ -15,7 +15,8 @@ from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import HubRecord, RegionRecord, RegionState
 from coordinator.settlement.escrow.types import SettlementId
 
-_BOUNDARIES_MAX = 16
+BOUNDARIES_MAX = 16
+"""Of one chain at once."""
 
 
 class Kind(Enum):
@@ -63,7 +64,7 @@ def _boundaries(
     chain_id = source.context.block.chain_id
     known, length = target.chains.epoch(chain_id), target.chains.epoch_length(chain_id)
     over = source.context.block.height // length
-    for epoch in range(known, min(over, known + _BOUNDARIES_MAX)):
+    for epoch in range(known, min(over, known + BOUNDARIES_MAX)):
         yield Item(name, to_hub, Kind.BOUNDARY, epoch=epoch)
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -49,7 +50,7 @@ ASSET, OWNED, LIMIT = "EUR", 10**9, 5 * 10**8
 WITHIN_S = 90.0
 PACE = {"delay_ms": 100, "heartbeat_ms": 250}
 HUB_PACE = {"delay_ms": 100, "heartbeat_ms": 100}
-WINDOWS = {"window_min": 4, "window_max": 120, "netting_window": 100}
+WINDOWS = {"window_min": 4, "window_max": 150, "netting_window": 150}
 SERVE = "import typer; from actors.serve import serve; typer.run(serve)"
 _VALID_BLOCKS = 10**6
 
@@ -68,7 +69,9 @@ class Consortium:
     ) -> None:
         self.folder = folder / "consortium"
         self._logs = folder
-        self.ports = dict(zip(ORGANIZATIONS, free_ports(len(ORGANIZATIONS)), strict=True))
+        ports = free_ports(2 * len(ORGANIZATIONS))
+        self.ports = dict(zip(ORGANIZATIONS, ports, strict=False))
+        self._metrics_ports = dict(zip(ORGANIZATIONS, ports[len(ORGANIZATIONS) :], strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.file = folder / "consortium.yaml"
         accounts = [{"owner": name, "asset": ASSET, "balance": OWNED} for name in ORGANIZATIONS]
@@ -85,7 +88,10 @@ class Consortium:
             for name in REGIONS
         ]
         hub = {"name": HUB, "role": "hub", "pace": dict(hub_pace), "escrow": dict(windows), **common}
-        organizations = [{"name": name, "address": f"127.0.0.1:{port}"} for name, port in self.ports.items()]
+        organizations = [
+            {"name": name, "address": f"127.0.0.1:{port}", "metrics": f"127.0.0.1:{self._metrics_ports[name]}"}
+            for name, port in self.ports.items()
+        ]
         content = {"name": "test", "organizations": organizations, "chains": [hub, *regions]}
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         gridaccord("init", self.file, "-o", self.folder)
@@ -178,6 +184,11 @@ class Consortium:
         found: pb.ChainStatus = next(one for one in reply.chains if one.name == chain)
         return found
 
+    def metrics(self, name: str) -> str:
+        """A node's Prometheus page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_ports[name]}/metrics", timeout=10) as page:
+            return str(page.read(), "utf-8")
+
     async def until(self, what: str, condition: Callable[[], Awaitable[Any]], within_s: float = WITHIN_S) -> Any:
         """The first true answer to a question that is asked again and again; fails after a deadline."""
         deadline_s = time.monotonic() + within_s
@@ -235,10 +246,13 @@ class Consortium:
         return reply
 
     async def decided(self, sid: SettlementId, at: str = "alpha") -> str:
-        """Until the hub has decided: commit or abort."""
+        """Until the hub has decided, and the node says so: commit or abort."""
 
         async def decision() -> str:
-            state = (await self.settlement(sid, at)).state
+            try:
+                state = (await self.settlement(sid, at)).state
+            except CallFailed:
+                return ""
             return "" if state == "open" else state
 
         found: str = await self.until(f"{sid} is decided", decision)
