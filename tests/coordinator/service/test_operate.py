@@ -36,11 +36,12 @@ def script() -> str:
 
 
 def test_every_command_of_the_page_works(tmp_path: Path) -> None:
-    (content,) = blocks("yaml")
-    ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", content)))
-    for old, new in zip(ports, free_ports(len(ports)), strict=True):
-        content = content.replace(f":{old}", f":{new}")
-    (tmp_path / "consortium.yaml").write_text(content, encoding="utf-8")
+    contents = dict(zip(("consortium.yaml", "regions.yaml"), blocks("yaml"), strict=True))
+    ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", "".join(contents.values()))))
+    free = dict(zip(ports, free_ports(len(ports)), strict=True))
+    for name, content in contents.items():
+        moved = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{free[found[1]]}", content)
+        (tmp_path / name).write_text(moved, encoding="utf-8")
     shim = tmp_path / "bin" / "gridaccord"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{COMMAND}" "$@"\n', encoding="utf-8")
@@ -56,7 +57,7 @@ def test_every_command_of_the_page_works(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        code = process.wait(100)
+        code = process.wait(240)
     except subprocess.TimeoutExpired:
         code = -1
     finally:
@@ -65,6 +66,7 @@ def test_every_command_of_the_page_works(tmp_path: Path) -> None:
     output = (tmp_path / "out.txt").read_text(encoding="utf-8")
     if code:
         pytest.fail(f"ended with {code}:\n{output[-3000:]}")
-    assert output.count("proven from genesis") == 2
+    assert output.count("proven from genesis") == 3
     assert "valid" in output
-    assert "balance       250000" in output
+    assert output.count("balance       250000") == 2
+    assert re.search(r"^\d+/\d+  commit$", output, re.MULTILINE)

@@ -28,7 +28,7 @@ from coordinator.settlement.escrow import ledger_books
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, encode_fork
 from coordinator.settlement.escrow.encoding import authorisation_bytes, decode_event, seal
 from coordinator.settlement.escrow.errors import RegionHalted
-from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
+from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region, has_signalled
 from coordinator.settlement.escrow.hub_record import open_payment
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import (
@@ -259,6 +259,8 @@ def test_a_region_is_registered_once_by_a_quorum_of_validators() -> None:
     assert ledgers.hub_books().region("C") is None
     hub.block(("escrow_region", content), signer="v2")
     assert ledgers.hub_books().region("C") is not None
+    assert hub.block(("escrow_region", content), signer="v3") == ["name_taken"]
+    assert not any(has_signalled(ledgers.hub_books(), content, name) for name in VALIDATORS)
     for name in ("A", "hub"):
         again = encode_region(name, region.chain_id, 1000, (region.key("v0"),), {})
         results = [hub.block(("escrow_region", again), signer=validator) for validator in VALIDATORS[:3]]
