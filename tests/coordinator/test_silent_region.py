@@ -148,8 +148,8 @@ MARKETS = {
 
 
 def check_money(consortium: Consortium) -> None:
-    """Transfers sum to zero, and what rounding leaves is cents: prices and angles fit each other at every boundary,
-    also at that of a silent region."""
+    """Transfers sum to zero, and what rounding leaves over is cents: prices and angles at every boundary fit together,
+    those of a silent region too."""
     settlement = settle(consortium.public, consortium.hub.public_outcome(), 3600)
     assert settlement.total == 0
     assert abs(settlement.rounding) <= MICRO // 10
