@@ -91,6 +91,8 @@ class HubParty:
             return
         if self._cold:
             self._silent = [SilentRegion(k, self._known.public, self._known.asset) for k in closure.excluded]
+        if not self._is_complete(commitments):
+            return
         interval = message_interval(topic.interval)
         parts = _in_order({**commitments, **{region.index: region.commit(interval) for region in self._silent}})
         try:
@@ -108,8 +110,18 @@ class HubParty:
         """All that take part have spoken in a step of a round."""
         if self._hub is None or topic != self._awaits:
             return
+        if not self._is_complete(messages):
+            return
         self._heard = _in_order({**messages, **self._stand_in})
         self._awaits = Topic(topic.interval, FOLLOWING[topic.step], topic.attempt, topic.round)
+
+    def _is_complete(self, messages: Mapping[int, bytes]) -> bool:
+        """Whether every region's message is at hand; a node that followed the chain too late is out."""
+        count = self._known.public.interconnection.region_count
+        complete = {*messages, *self._silent_numbers} == set(range(count))
+        if not complete:
+            self.sit_out("this node began to follow the chain in the middle of the attempt")
+        return complete
 
     @property
     def _silent_numbers(self) -> tuple[int, ...]:

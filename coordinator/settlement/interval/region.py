@@ -2,13 +2,14 @@
 
 Transactions                                       Events
 interval_offers  curves of the signer's resources  interval   a statement: topic and digest
-confirm_region   a validator's word                dispatch   interval, root over instructions, their number
-                                                   billed     interval, version, sum paid to resources
+interval_target  whose gate the stepper closes     dispatch   interval, root over instructions, their number
+confirm_region   a validator's word                billed     interval, version, sum paid to resources
 
 Key                              entry
 parameters                       Parameters
 resource/<name>                  Resource
 gate                             the last interval whose gate is closed
+target                           the interval whose gate is to be closed, where there is a stepper
 offer/<interval><name>           Curve, until its interval is scheduled
 stated/<topic>                   digest, until the next gate
 schedule/<interval><name>        Position, until readings of the interval are too late to count
@@ -62,12 +63,13 @@ from coordinator.settlement.interval.topics import (
 )
 
 NAME = "interval_region"
-OFFERS = "interval_offers"
+OFFERS, TARGET = "interval_offers", "interval_target"
 DISPATCH_EVENT, BILLED_EVENT = "dispatch", "billed"
-_PARAMETERS, _RESOURCE, _GATE, _OFFER, _STATED, _SCHEDULE, _OWED = (
+_PARAMETERS, _RESOURCE, _GATE, _TARGET, _OFFER, _STATED, _SCHEDULE, _OWED = (
     b"parameters",
     b"resource/",
     b"gate",
+    b"target",
     b"offer/",
     b"stated/",
     b"schedule/",
@@ -79,19 +81,24 @@ _PARAMETERS, _RESOURCE, _GATE, _OFFER, _STATED, _SCHEDULE, _OWED = (
 class Parameters:
     """From the region's genesis. `horizon` is for how many intervals ahead offers are taken.
 
-    `imbalance_spread` in 2**-20 micro-units per MWh: see `schedules.credit`.
+    Gates close `gate_closure_s` before their interval by the time of the region's blocks, or when `stepper`, a
+    participant, says so. `imbalance_spread` in 2**-20 micro-units per MWh: see `schedules.credit`.
     """
 
     asset: str
     topology: bytes
+    stepper: str
     opens_s: int
+    duration_s: int
+    gate_closure_s: int
     horizon: int
     imbalance_spread: int
 
     def encode(self) -> bytes:
         """One byte form."""
-        writer = Writer().text(self.asset).raw(self.topology).uint64(self.opens_s)
-        return writer.uint32(self.horizon).int64(self.imbalance_spread).encoded
+        writer = Writer().text(self.asset).raw(self.topology).text(self.stepper).uint64(self.opens_s)
+        writer.uint32(self.duration_s).uint32(self.gate_closure_s).uint32(self.horizon)
+        return writer.int64(self.imbalance_spread).encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +165,30 @@ class RegionIntervals:
         data = self.records.get(_PARAMETERS)
         assert data is not None, "genesis writes the parameters of intervals"
         reader = Reader(data)
-        asset, topology = reader.text(), reader.raw(32)
-        return Parameters(asset, topology, reader.uint64(), reader.uint32(), reader.int64())
+        names = (reader.text(), reader.raw(32), reader.text())
+        times = (reader.uint64(), reader.uint32(), reader.uint32(), reader.uint32())
+        return Parameters(*names, *times, reader.int64())
 
     @property
     def gate(self) -> Interval | None:
         """The last interval whose gate is closed."""
         data = self.records.get(_GATE)
         return None if data is None else read_interval(Reader(data))
+
+    @property
+    def target(self) -> Interval | None:
+        """The interval whose gate the stepper wants closed."""
+        data = self.records.get(_TARGET)
+        return None if data is None else read_interval(Reader(data))
+
+    def due(self, time_ms: int) -> Interval | None:
+        """The interval whose gate is to be closed by now, at this time of the region's last block."""
+        parameters = self.parameters
+        if parameters.stepper:
+            return self.target
+        length = parameters.duration_s
+        count = (time_ms // 1000 + parameters.gate_closure_s - parameters.opens_s) // length
+        return None if count < 0 else Interval(parameters.opens_s + count * length, length)
 
     def resource(self, name: str) -> Resource | None:
         """A registered resource."""
@@ -226,6 +249,16 @@ def _on_offers(context: Context, content: bytes) -> None:
         except OfferError as error:
             raise Rejected("bad_offer", str(error)) from None
         books.records.put(_OFFER + given.interval.encode() + name.encode(), curve.encode())
+
+
+def _on_target(context: Context, content: bytes) -> None:
+    books, reader = RegionIntervals(context), Reader(content)
+    interval = read_interval(reader)
+    reader.end()
+    if not context.signer or context.signer != books.parameters.stepper:
+        raise Rejected("not_stepper", f"{context.signer} does not close gates here")
+    _check_open(books, interval)
+    books.records.put(_TARGET, interval.encode())
 
 
 def _check_open(books: RegionIntervals, interval: Interval) -> None:
@@ -357,7 +390,10 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
     parameters = Parameters(
         text_of(section, "asset", NAME),
         hash_of(section.get("topology"), "topology", NAME),
+        text_of(section, "stepper", NAME) if section.get("stepper") else "",
         number_of(section, "opens_s", NAME, least=0),
+        number_of(section, "duration_s", NAME),
+        number_of(section, "gate_closure_s", NAME, least=0),
         number_of(section, "horizon", NAME),
         number_of(section, "imbalance_spread", NAME, least=0),
     )
@@ -378,7 +414,7 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
 
 INTERVAL_REGION = Module(
     name=NAME,
-    handlers={OFFERS: _on_offers, CONFIRM_REGION: _on_confirm},
+    handlers={OFFERS: _on_offers, TARGET: _on_target, CONFIRM_REGION: _on_confirm},
     genesis=_genesis,
 )
 """A region's part of an interval. Needs the escrow module of a region."""

@@ -23,7 +23,7 @@ from coordinator.settlement.interval.hub_state import Running
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
 from coordinator.settlement.interval.schedules import Metered, encode_metered
-from coordinator.settlement.interval.topics import ATTESTED_STEPS, Interval, Step, Topic
+from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interval, Step, Topic
 from coordinator.settlement.interval.transcript import Transcript, digest_of
 from coordinator.settlement.interval.turns import is_turn
 
@@ -47,6 +47,7 @@ class RegionDuty:
         self._attempt: Topic | None = None
         self._wanted_since: dict[Topic, int] = {}
         self._height = 0
+        self._cleared_alone: tuple[Interval, bytes] | None = None
 
     @property
     def fault(self) -> str:
@@ -68,11 +69,18 @@ class RegionDuty:
         on_hub, here = HubIntervals.of(hub), RegionIntervals.of(region)
         attempt = self._attempt_of(on_hub, here)
         if attempt is not None and attempt != self._attempt and here.gate == attempt.interval:
-            cold = on_hub.is_cold(on_hub.running) if on_hub.running is not None else on_hub.session is None
             self._attempt = attempt
+            cold = self._is_cold(on_hub)
             self._party.begin(attempt, cold, here.offers(attempt.interval), here.resources())
         while (topic := self._party.awaits) is not None and topic in self._transcript.of_hub:
             self._party.hear(topic, self._transcript.of_hub[topic])
+
+    def _is_cold(self, on_hub: HubIntervals) -> bool:
+        """Also for a region outside of the session: that it commits makes the hub begin anew, with all cold."""
+        running, session = on_hub.running, on_hub.session
+        if session is None or self._number in session.excluded:
+            return True
+        return running is not None and on_hub.is_cold(running)
 
     def _attempt_of(self, on_hub: HubIntervals, here: RegionIntervals) -> Topic | None:
         """That of the hub, or the first one of the interval that this region is ready for."""
@@ -88,12 +96,26 @@ class RegionDuty:
     def owed(self, hub: View, region: View, target: Interval | None) -> list[Request]:
         """Statements to confirm. `target` is the interval whose gate is to be closed by now, as the clock says."""
         here, topic = RegionIntervals.of(region), self._topic(hub, region)
-        if target is not None and (here.gate is None or here.gate < target):
+        late = target is not None and (here.gate is None or here.gate < target)
+        if here.gate is not None and (late or self._is_over(hub, here.gate)) and here.offers(here.gate):
+            return self._word(here, region, Topic(here.gate, Step.SCHEDULE, ALONE), self._alone(here, here.gate))
+        if target is not None and late:
             return self._word(here, region, Topic(target, Step.GATE), b"")
         message = None if topic is None else self._party.message(topic)
         if topic is None or message is None or here.stated(topic) is not None:
             return []
         return self._word(here, region, topic, message)
+
+    def _is_over(self, hub: View, interval: Interval) -> bool:
+        """Whether the hub has ended an interval, without this region if it has no schedule."""
+        last = HubIntervals.of(hub).last
+        return last is not None and last >= interval
+
+    def _alone(self, here: RegionIntervals, interval: Interval) -> bytes:
+        if self._cleared_alone is None or self._cleared_alone[0] != interval:
+            message = self._party.alone(here.offers(interval), here.resources())
+            self._cleared_alone = (interval, message)
+        return self._cleared_alone[1]
 
     def _topic(self, hub: View, region: View) -> Topic | None:
         """What the hub waits for from this region."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coordinator.market.certificate import CertificateError
+from coordinator.market.coupling.alone import clear_alone
 from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
@@ -77,6 +78,13 @@ class RegionParty:
         agent = RegionAgent(known.grid, known.rules, known.secret, known.asset)
         agent.join(known.public)
         return agent
+
+    def alone(self, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> bytes:
+        """The schedule at zero exchange. Raises CertificateError and InfeasibleError."""
+        known = self._known
+        own = offered(offers, resources, known.grid.network.bus_ids, known.rules)
+        cleared = clear_alone(known.grid, own.table.steps, known.rules)
+        return Schedule(0, scheduled(own, cleared.clearing)).encode()
 
     def hear(self, topic: Topic, said: HubMessage) -> None:
         """The hub's next statement. One that cannot be followed ends this party's session."""

@@ -73,6 +73,10 @@ def read_interval(reader: Reader) -> Interval:
     return Interval(start_s, duration_s, run)
 
 
+ALONE = 2**32 - 1
+"""The attempt of a schedule that a region sets by itself."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Topic:
     """One statement's place. An attempt begins anew without regions that kept the one before from an agreement."""

@@ -45,6 +45,8 @@ class IntervalNet:
     opens_s: int
     numbers: dict[str, int] = field(default_factory=lambda: dict(HUB_NUMBERS))
     silent: set[int] = field(default_factory=set)
+    unheard: set[int] = field(default_factory=set)
+    """Regions whose statements nobody relays."""
     idle_validators: set[tuple[int, str]] = field(default_factory=set)
     """(region number, or -1 for the hub; name) of validators that do nothing."""
 
@@ -80,7 +82,14 @@ class IntervalNet:
             "limits": {"EUR": CREDIT},
             "hub_validators": [self.hub.key(validator).hex() for validator in VALIDATORS],
         }
-        own = {**section, "horizon": 48, "imbalance_spread": 0, "resources": resources}
+        own = {
+            **section,
+            "duration_s": 3600,
+            "gate_closure_s": 0,
+            "horizon": 48,
+            "imbalance_spread": 0,
+            "resources": resources,
+        }
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
         return IntervalChain(modules=modules, name=name, sections={"escrow_region": escrow, "interval_region": own})
 
@@ -140,7 +149,7 @@ class IntervalNet:
             duty.on_region_block(region.state.header.height)
 
     def _relayed(self, number: int) -> list[Request]:
-        if number in self.silent:
+        if number in self.silent | self.unheard:
             return []
         region = self.regions[number]
         for name, duty in self.region_duties[number].items():

@@ -71,7 +71,8 @@ class Net:
             "limits": {"EUR": CREDIT},
         }
         resource = {"name": f"unit-{name}", "bus": "1", "owner": "alice"}
-        own = {**section, "horizon": 4, "imbalance_spread": 0, "resources": [resource]}
+        times = {"duration_s": 3600, "gate_closure_s": 0}
+        own = {**section, **times, "horizon": 4, "imbalance_spread": 0, "resources": [resource]}
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
         sections = {"escrow_region": {**escrow, "hub_validators": keys}, "interval_region": own}
         return IntervalChain(modules=modules, name=name, sections=sections)

@@ -123,3 +123,23 @@ def test_one_validator_of_each_chain_may_be_dead() -> None:
         net.run(hour[0], limit=400)
     for (_, _, optimum), reached in zip(day, objective(net), strict=True):
         assert abs(reached - optimum) <= 1e-6 * abs(optimum)
+
+
+def test_a_region_that_the_hub_went_on_without_clears_by_itself() -> None:
+    net, day = net_of(2)
+    net.silent = {1}
+    offer_all(net, day[0])
+    net.silent = set()
+    net.offer(1, day[0][0], {name: curve for name, (_, curve) in day[0][1][1].items()})
+    net.unheard = {1}
+    net.run(day[0][0])
+    net.unheard = set()
+    for _ in range(8):
+        net.step()
+    positions = RegionIntervals.of(net.regions[1].state.view).positions(day[0][0])
+    assert len(positions) == len(day[0][1][1])
+    assert abs(sum(position.power_w for position in positions.values())) <= RULES.tolerance_w * 24
+    assert net.neutral(1) == HubIntervals.of(net.hub.state.view).escrow.position("2", "EUR")
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    assert abs(objective(net)[-1] - day[1][2]) <= 1e-6 * day[1][2]
