@@ -19,7 +19,7 @@ import typer
 
 from actors import display
 from actors.audit import audit_command
-from actors.cases import BY_AREA, interval_at, market_intervals, read_case, run_intervals, scenario_folders
+from actors.cases import interval_at, market_intervals, run_intervals
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.pay import pay
 from actors.results import IntervalResult
@@ -35,6 +35,7 @@ from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.fixed_point import FixedPointRangeError
 from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import OfferError
+from topology.case_files import BY_AREA, read_case, scenario_folders
 from topology.errors import GridError
 
 _FAILURES = (

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from actors.cases import regions_file
 from actors.results import IntervalResult
+from topology.case_files import regions_file
 
 _COLUMNS: Mapping[str, str] = {
     "intervals": "time duration_s objective gap rounds bytes seconds disclosed_share flowgates lmp_min lmp_mean lmp_max"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.cases import BY_AREA, MarketInterval, choose_regions, interval_demand_w, interval_offers
+from actors.cases import MarketInterval, interval_demand_w, interval_offers
 from actors.reading import CoupledInterval, read_outcome
 from actors.results import CentralReference, IntervalResult
 from coordinator.market.central import solve_central
@@ -15,6 +15,7 @@ from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.session import DEFAULT_ROUND_LIMIT, CouplingSession, regional_book
 from coordinator.market.offers import MICRO, MarketRules, Offer, OfferBook, build_book, tabulate
 from protos.gridaccord.v1 import coupling_pb2 as pb
+from topology.case_files import BY_AREA, choose_regions
 from topology.dc import Convention, build_dc_network
 from topology.grid import Case
 from topology.regions import cut_network

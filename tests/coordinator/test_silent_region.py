@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.cases import choose_regions, interval_demand_w, interval_offers, market_intervals, read_case
+from actors.cases import interval_demand_w, interval_offers, market_intervals
 from coordinator.market.central import solve_central
 from coordinator.market.certificate import CertificateError, verify
 from coordinator.market.clearing import Problem
@@ -28,6 +28,7 @@ from tests.actors.support import EXAMPLE
 from tests.support.coupling import MW, STANDARD_WINDOW, generator, interval, small_market
 from tests.support.random_grids import Market, Recipe, cook
 from topology.arrays import IntArray
+from topology.case_files import choose_regions, read_case
 from topology.dc import PowerTransferFactors, build_dc_network
 
 ZERO = np.zeros(0, dtype=np.int64)

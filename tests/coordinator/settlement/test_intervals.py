@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from actors.cases import choose_regions, interval_demand_w, interval_offers, read_case, run_intervals
+from actors.cases import interval_demand_w, interval_offers, run_intervals
 from coordinator.ledger.invariants import check_books
 from coordinator.market.central import solve_central
 from coordinator.market.clearing import Problem
@@ -17,6 +17,7 @@ from coordinator.settlement.interval.schedules import Curve
 from coordinator.settlement.interval.topics import Interval
 from tests.coordinator.settlement.interval_chain import COLLATERAL
 from tests.coordinator.settlement.interval_support import RULES, IntervalNet
+from topology.case_files import choose_regions, read_case
 from topology.dc import build_dc_network
 from topology.regions import RegionCut, cut_network
 

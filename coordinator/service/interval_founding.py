@@ -1,0 +1,149 @@
+"""What `init` writes for intervals: sections of the genesis documents, and who gets which files of the grid.
+
+intervals:
+  grid: ../rts_gmlc/2020-01-27       # a MATPOWER file or a folder of CSV files, relative to this file
+  regions: area                      # how it is cut: area, a number, or a CSV file; names are those of the regions
+  asset: EUR
+  opens: 2020-01-27T00:00:00+00:00   # start of the first interval
+  duration_s: 3600
+  gate_closure_s: 900                # before an interval; or
+  stepper: alpha                     # a participant whose word closes gates
+  owners: {"1": alpha, "2": beta}    # of each region's resources; alpha where it is left out
+  collateral: 1000000000000          # set aside for each region before it is coupled, in micro-units
+
+Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.region import RegionAgent
+from coordinator.market.offers import MarketRules
+from coordinator.service.errors import ConfigurationError
+from coordinator.service.home import Name, Strict
+from coordinator.service.interval_files import EQUIVALENTS, GRID, INTERCONNECTION, SECRET, SECRET_BYTES
+from coordinator.service.roles import Blocks, Micro, Sections
+from coordinator.settlement.interval import hub_books, region
+from topology.case_files import choose_regions, read_case
+from topology.dc import build_dc_network
+from topology.errors import GridError
+from topology.grid import Grid
+from topology.region_files import write_interconnection, write_region
+from topology.regions import RegionCut, cut_network
+
+_HORIZON = 96
+
+
+class IntervalSettings(Strict):
+    """The section `intervals` of a consortium file."""
+
+    grid: Path
+    regions: str = "area"
+    asset: str = "EUR"
+    opens: AwareDatetime
+    duration_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
+    gate_closure_s: Annotated[int, Field(ge=0, le=604_800)] = 0
+    stepper: str = ""
+    owners: dict[str, Name] = Field(default_factory=dict)
+    collateral: Micro = 10**12
+    step_blocks: Blocks = 100
+    absent_blocks: Blocks = 20
+    round_limit: Blocks = 20
+    session_intervals: Blocks = 96
+    imbalance_spread: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """A grid cut into regions, with each region's secret and what it publishes."""
+
+    settings: IntervalSettings
+    cut: RegionCut
+    resources: Mapping[str, list[dict[str, str]]]
+    region_secrets: tuple[bytes, ...]
+    equivalents: tuple[bytes, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Regions in their order."""
+        return self.cut.interconnection.region_names
+
+    def hub_sections(self) -> Sections:
+        """For the hub's genesis."""
+        settings = self.settings
+        numbers = ("step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
+        section = {**self._common(), **{name: getattr(settings, name) for name in numbers}}
+        return {hub_books.NAME: {**section, "regions": list(self.names)}}
+
+    def region_sections(self, name: str) -> Sections:
+        """For a region's genesis."""
+        settings = self.settings
+        times = {"duration_s": settings.duration_s, "gate_closure_s": settings.gate_closure_s, "horizon": _HORIZON}
+        rules = {"stepper": settings.stepper, "imbalance_spread": settings.imbalance_spread}
+        return {region.NAME: {**self._common(), **times, **rules, "resources": self.resources[name]}}
+
+    def _common(self) -> dict[str, object]:
+        topology = PublicNetwork(self.cut.interconnection, self.equivalents).topology_id
+        opens_s = int(self.settings.opens.astimezone(datetime.UTC).timestamp())
+        return {"asset": self.settings.asset, "topology": topology.hex(), "opens_s": opens_s}
+
+    def write_public(self, folder: Path) -> None:
+        """Into the hub's folder of an organization."""
+        write_interconnection(self.cut.interconnection, folder / INTERCONNECTION)
+        (folder / EQUIVALENTS).mkdir(mode=0o700)
+        for number, data in enumerate(self.equivalents):
+            (folder / EQUIVALENTS / f"{number}.bin").write_bytes(data)
+
+    def write_private(self, name: str, folder: Path) -> None:
+        """Into a region's folder of one of its validators."""
+        number = self.names.index(name)
+        write_region(self.cut.regions[number], folder / GRID)
+        (folder / SECRET).touch(mode=0o600)
+        (folder / SECRET).write_bytes(self.region_secrets[number])
+
+
+def cut_grid(settings: IntervalSettings, base: Path, regions: Sequence[str], first: str) -> Founding:
+    """Read and cut the grid that the consortium file names. `first` owns what nobody is named for.
+
+    Raises ConfigurationError.
+    """
+    try:
+        case = read_case(base / settings.grid)
+        network = build_dc_network(case.grid)
+        region_of_bus = choose_regions(case.grid, network, settings.regions)
+    except GridError as error:
+        raise ConfigurationError(f"intervals: {error}") from None
+    cut = cut_network(network, region_of_bus)
+    if sorted(cut.interconnection.region_names) != sorted(regions):
+        found = ", ".join(cut.interconnection.region_names)
+        raise ConfigurationError(f"intervals: the grid has regions {found}; name one chain of role region for each")
+    strange = [name for name in settings.owners if name not in regions]
+    if strange:
+        raise ConfigurationError(f"intervals: owners names {strange[0]}, which is no region")
+    keys = tuple(secrets.token_bytes(SECRET_BYTES) for _ in cut.regions)
+    pairs = zip(cut.regions, keys, strict=True)
+    equivalents = [RegionAgent(own, MarketRules(), key, settings.asset).boundary_equivalent() for own, key in pairs]
+    where = dict(zip(network.bus_ids, region_of_bus, strict=True))
+    resources = _resources(case.grid, where, settings.owners, first)
+    return Founding(settings, cut, resources, keys, tuple(equivalents))
+
+
+def _resources(
+    grid: Grid, region_of: Mapping[str, str], owners: Mapping[str, str], first: str
+) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {name: [] for name in region_of.values()}
+    units = [(f"unit-{unit.id}", unit.bus) for unit in grid.resources if unit.in_service]
+    loads = [(f"load-{bus.id}", bus.id) for bus in grid.buses if bus.demand_mw or bus.shunt_mw]
+    for name, bus in sorted((*units, *loads)):
+        owner = owners.get(region_of[bus], first)
+        found[region_of[bus]].append({"name": name, "bus": bus, "owner": owner})
+    return found
