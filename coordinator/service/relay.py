@@ -17,7 +17,7 @@ from coordinator.service.evidence import Evidence
 from coordinator.service.host import ChainHost
 from coordinator.service.log import Log
 from coordinator.service.own_transactions import OwnTransactions
-from coordinator.service.turns import Turns
+from coordinator.service.turns import Moment, Turns
 from coordinator.settlement.escrow.finalized import hub_books, region_books
 from coordinator.settlement.escrow.missing import Item, Kind, missing
 
@@ -59,17 +59,17 @@ class Relay:
                 await self._look()
                 self._start()
                 took_s = time.monotonic() - started_s
-                await _any_of(blocks, self._turns.next_s())
+                await _any_of(blocks, self._turns.next_s(self._now()))
                 await asyncio.sleep(max(_ROUND_S, _REST * took_s))
 
     def _start(self) -> None:
         """Submit what is this node's turn."""
-        now_s = time.monotonic()
-        for item in self._turns.due(now_s):
+        now = self._now()
+        for item in self._turns.due(now):
             target = self._hub if item.to_hub else self._region
             if item not in target.under_way and len(target.under_way) < _UNDER_WAY_MAX:
                 target.under_way.add(item)
-                self._turns.submitted(item, now_s)
+                self._turns.submitted(item, now)
                 self._tasks.create_task(self._carry_and_forget(item, target))
 
     async def _look(self) -> None:
@@ -82,7 +82,11 @@ class Relay:
         ring = sorted({*committee(hub.view, CURRENT).names} & {*committee(region.view, CURRENT).names})
         evidence = self._region.evidence
         found = await asyncio.wrap_future(evidence.submit(missing, hub_books(hub), region_books(region)))
-        self._turns.update(found, ring, time.monotonic())
+        self._turns.update(found, ring, self._now())
+
+    def _now(self) -> Moment:
+        hub, region = self._hub.host.told.header, self._region.host.told.header
+        return Moment(time.monotonic(), hub.height, region.height)
 
     async def _carry_and_forget(self, item: Item, target: Side) -> None:
         try:
@@ -126,7 +130,7 @@ _KINDS = {
 
 
 def _patience_s(host: ChainHost) -> float:
-    """A few blocks' time: how long the next node waits for one whose turn it is."""
+    """How long the next node waits at least for one whose turn it is."""
     pace = host.pace
     each_ms = max(pace.heartbeat_ms, pace.minimum_interval_ms)
     return (_PATIENCE_DELAYS * pace.delay_ms + _PATIENCE_HEARTBEATS * each_ms) / 1000

@@ -1,54 +1,80 @@
 """Whose turn it is to relay: several nodes relay the same things, and normally one of them submits each.
 
 The nodes stand in a ring that begins at another one for each item. The first submits at once, each of the others when
-the item is still there after all before it had the time for it. Only the order of time is kept here; it decides
-nothing but who is first, and a node that forgets it starts to wait anew.
+the item is still there after all before it had some time and some blocks of the target for it: a slow chain is no
+reason to send it more. Only the order is kept here, in memory: a node that forgets it starts to wait anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from coordinator.settlement.escrow.missing import BOUNDARIES_MAX, Item
 
+PATIENCE_BLOCKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now: seconds of a clock that only goes forward, and the last final heights of both chains."""
+
+    at_s: float
+    hub_height: int
+    region_height: int
+
+    def height(self, item: Item) -> int:
+        """Of the chain that an item goes to."""
+        return self.hub_height if item.to_hub else self.region_height
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    at_s: float
+    height: int
+
 
 class Turns:
-    """When one node submits which items, in seconds of a clock that only goes forward."""
+    """When one node submits which items."""
 
     def __init__(self, own: str, patience_s: float) -> None:
         self._own = own
         self._patience_s = patience_s
-        self._at_s: dict[Item, float] = {}
-        self._round_s = patience_s
+        self._turns: dict[Item, _Turn] = {}
+        self._size = 1
 
-    def update(self, items: Iterable[Item], ring: Sequence[str], now_s: float) -> None:
+    def update(self, items: Iterable[Item], ring: Sequence[str], now: Moment) -> None:
         """These are there now, and these relay; who stands not among them comes last."""
-        size = max(1, len(ring))
+        self._size = size = max(1, len(ring))
         place = ring.index(self._own) if self._own in ring else None
-        self._round_s = size * self._patience_s
-        known = self._at_s
-        self._at_s = {}
+        known = self._turns
+        self._turns = {}
         for item in items:
             rank = size if place is None else (place - first_of(item, size)) % size
-            self._at_s[item] = known.get(item, now_s + rank * self._patience_s)
+            self._turns[item] = known.get(item) or self._after(item, rank, now)
 
-    def due(self, now_s: float) -> list[Item]:
+    def due(self, now: Moment) -> list[Item]:
         """What to submit now, in order."""
-        return [item for item, at_s in self._at_s.items() if at_s <= now_s]
+        found = self._turns.items()
+        return [item for item, turn in found if turn.at_s <= now.at_s and turn.height <= now.height(item)]
 
-    def submitted(self, item: Item, now_s: float) -> None:
+    def submitted(self, item: Item, now: Moment) -> None:
         """Come back to it after all others, if it is still there."""
-        self.put_off(item, now_s + self._round_s)
+        if item in self._turns:
+            self._turns[item] = self._after(item, self._size, now)
 
     def put_off(self, item: Item, at_s: float) -> None:
         """Come back to it then, if it is still there."""
-        if item in self._at_s:
-            self._at_s[item] = at_s
+        if item in self._turns:
+            self._turns[item] = _Turn(at_s, 0)
 
-    def next_s(self) -> float | None:
-        """When the next is due."""
-        return min(self._at_s.values(), default=None)
+    def next_s(self, now: Moment) -> float | None:
+        """When the next is due if no block comes before; None if all wait for blocks."""
+        return min((turn.at_s for item, turn in self._turns.items() if turn.height <= now.height(item)), default=None)
+
+    def _after(self, item: Item, turns: int, now: Moment) -> _Turn:
+        return _Turn(now.at_s + turns * self._patience_s, now.height(item) + turns * PATIENCE_BLOCKS)
 
 
 def first_of(item: Item, size: int) -> int:

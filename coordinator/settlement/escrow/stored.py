@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar
 
 from coordinator.consensus.errors import DecodeError
@@ -13,6 +14,8 @@ from coordinator.settlement.escrow.records import HubRecord, RegionRecord, Regio
 from coordinator.settlement.escrow.types import HASH_SIZE, Kind, Outcome, Reason, SettlementId, Verdict
 
 _E = TypeVar("_E", bound=Enum)
+_DECODED_MAX = 512
+"""More than are unclosed at once: each OPEN looks at all of them, and so does each relay after each block."""
 
 
 def encode_hub_record(record: HubRecord) -> bytes:
@@ -26,6 +29,7 @@ def encode_hub_record(record: HubRecord) -> bytes:
     return writer.text(record.signer).encoded
 
 
+@lru_cache(maxsize=_DECODED_MAX)
 def decode_hub_record(sid: SettlementId, data: bytes) -> HubRecord:
     """Raises DecodeError."""
     reader = Reader(data)
