@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ORGANIZATIONS = ("alpha", "beta", "gamma", "delta")
 HUB, REGIONS = "center", ("north", "south", "west")
 ASSET, OWNED, LIMIT = "EUR", 10**9, 5 * 10**8
-WITHIN_S = 90.0
+WITHIN_S, EPOCH_LENGTH = 90.0, 50
 PACE = {"delay_ms": 100, "heartbeat_ms": 250}
 HUB_PACE = {"delay_ms": 100, "heartbeat_ms": 100}
 WINDOWS = {"window_min": 4, "window_max": 150, "netting_window": 150}
@@ -62,7 +62,7 @@ class Consortium:
         self,
         folder: Path,
         *,
-        epoch_length: int = 50,
+        epoch_length: int = EPOCH_LENGTH,
         pace: Mapping[str, int] = PACE,
         hub_pace: Mapping[str, int] = HUB_PACE,
         windows: Mapping[str, int] = WINDOWS,

@@ -16,9 +16,18 @@ import pytest
 
 from benchmarks.cluster import gridaccord
 from coordinator.settlement.escrow.finalized import hub_books, region_books
+from coordinator.settlement.escrow.missing import Kind
 from coordinator.settlement.escrow.records import RegionState
 from coordinator.settlement.escrow.types import SettlementId
-from tests.coordinator.service.consortium_harness import HUB, ORGANIZATIONS, OWNED, REGIONS, WINDOWS, Consortium
+from tests.coordinator.service.consortium_harness import (
+    EPOCH_LENGTH,
+    HUB,
+    ORGANIZATIONS,
+    OWNED,
+    REGIONS,
+    WINDOWS,
+    Consortium,
+)
 from tests.coordinator.service.halting_node import HALTED
 
 HALTING = ("-m", "tests.coordinator.service.halting_node")
@@ -135,14 +144,24 @@ def test_no_receipt_until_after_the_deadline_is_an_abort_and_the_money_comes_bac
 
 
 def test_a_decision_that_arrives_when_the_hub_has_forgotten_it_is_applied(running: Consortium) -> None:
-    """The region hears nothing for longer than the deadline and the longest window after it: it stays in doubt."""
+    """The region hears nothing for longer than the deadline and the longest window after it: it stays in doubt.
+
+    Neither side learns of the other's epochs meanwhile; both have several to catch up with.
+    """
     before = balances(running, ("north", "gamma"), ("south", "beta"))
     halting(running, "withhold", "DECIDED,CLOSED", "north")
 
-    async def scenario() -> SettlementId:
+    async def agreed() -> SettlementId:
         await running.ready()
         sid = await running.open("gamma", "north", "south:beta", AMOUNT, window=SHORT)
         assert await running.decided(sid) == "commit"
+        return sid
+
+    sid = asyncio.run(agreed())
+    halting(running, "withhold", ",".join(kind.name for kind in Kind), "north")
+
+    async def forgotten() -> None:
+        await running.ready()
 
         async def closed() -> bool:
             return (await running.settlement(sid)).closed
@@ -152,9 +171,9 @@ def test_a_decision_that_arrives_when_the_hub_has_forgotten_it_is_applied(runnin
         assert status is not None
         assert [one.sid for one in status.in_doubt] == [str(sid)]
         assert 0 < status.in_doubt[0].since_ms <= status.time_ms
-        return sid
 
-    sid = asyncio.run(scenario())
+    asyncio.run(forgotten())
+    assert epochs_behind(running) > 1
     assert f"in doubt     {sid} since height" in gridaccord("status", running.home("delta")).stdout
     page = running.metrics("delta")
     assert 'gridaccord_escrows_in_doubt{chain="north"} 1.0' in page
@@ -163,6 +182,17 @@ def test_a_decision_that_arrives_when_the_hub_has_forgotten_it_is_applied(runnin
     running.restart(*ORGANIZATIONS)
     asyncio.run(running.rest())
     assert balances(running, ("north", "gamma"), ("south", "beta")) == [before[0] - AMOUNT, before[1] + AMOUNT]
+
+    async def caught_up() -> bool:
+        return epochs_behind(running) == 0
+
+    asyncio.run(running.until("the region has followed the hub's epochs", caught_up))
+
+
+def epochs_behind(consortium: Consortium) -> int:
+    """How many epochs of the hub are over that the north has not taken in."""
+    hub, books = consortium.state("alpha", HUB), region_books(consortium.state("alpha", "north"))
+    return hub.header.height // EPOCH_LENGTH - books.chains.epoch(hub.header.chain_id)
 
 
 def test_another_takes_over_where_one_coordinator_halts_or_hangs(running: Consortium) -> None:
