@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from coordinator.service.errors import PeerRefused
 from coordinator.service.home import Home
@@ -101,6 +102,22 @@ def _configuration(mine: Credentials) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(mine.key, mine.certificate)], mine.authority)
 
 
+class Malformed:
+    """What came instead of a message. gRPC would answer bytes that it cannot parse with a traceback in the log."""
+
+
+def tolerant(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Parses bytes of others: Malformed where they are no such message."""
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except (DecodeError, UnicodeDecodeError):
+            return Malformed()
+
+    return parsed
+
+
 class Bucket:
     """So many a second, with a burst."""
 
@@ -166,9 +183,10 @@ class Gate(grpc.aio.ServerInterceptor):
         wrap: Any = (_STREAM_WRAPPERS if handler.response_streaming else _UNARY_WRAPPERS)[handler.request_streaming]
         behavior = getattr(handler, _BEHAVIORS[handler.request_streaming, handler.response_streaming])
         wrapped = self._streaming(method, behavior) if handler.response_streaming else self._unary(method, behavior)
-        found: grpc.RpcMethodHandler[Any, Any] = wrap(
-            wrapped, handler.request_deserializer, handler.response_serializer
-        )
+        parse = handler.request_deserializer
+        if method == CONNECT or not handler.request_streaming:
+            parse = tolerant(parse)
+        found: grpc.RpcMethodHandler[Any, Any] = wrap(wrapped, parse, handler.response_serializer)
         return found
 
     def _unary(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -177,6 +195,7 @@ class Gate(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Any) -> Any:
             caller = await self._enter(method, context)
             try:
+                await self._check_parsed(method, request, context)
                 async with asyncio.timeout(deadline_s):
                     return await behavior(request, context)
             except TimeoutError:
@@ -190,6 +209,7 @@ class Gate(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Any) -> None:
             caller = await self._enter(method, context)
             try:
+                await self._check_parsed(method, request, context)
                 result = behavior(request, context)
                 if isinstance(result, AsyncIterable):
                     async for message in result:
@@ -221,6 +241,11 @@ class Gate(grpc.aio.ServerInterceptor):
             await self.refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, method, peer, reason)
         caller.calls += 1
         return caller
+
+    async def _check_parsed(self, method: str, request: Any, context: Any) -> None:
+        if isinstance(request, Malformed):
+            reason = "the bytes of the request are no such message"
+            await self.refuse(context, grpc.StatusCode.INVALID_ARGUMENT, method, str(context.peer()), reason)
 
     async def refuse(self, context: Any, code: grpc.StatusCode, method: str, peer: str, reason: str) -> None:
         """End a call, and say why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -32,12 +33,16 @@ from protos.gridaccord.v1 import service_pb2 as pb
 _BLOCK_REPLY_BYTES = 8 * 2**20
 _READINGS_VALID_BLOCKS = 64
 """A batch that another one has made impossible holds up what this node signs after it for no longer."""
+_CONNECTIONS_MAX = 2_048
+_FILES_MIN = _CONNECTIONS_MAX + 512
+"""Each connection is a file to the system; ledgers and streams to peers need some as well."""
 _WATCH_S = 1.0
 _GRACE_S = 1.0
 _SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", STREAM_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _BLOCK_REPLY_BYTES),
-    ("grpc.max_concurrent_streams", 4_096),
+    ("grpc.max_concurrent_streams", 1_024),
+    ("grpc.max_allowed_incoming_connections", _CONNECTIONS_MAX),
     ("grpc.max_metadata_size", 16_384),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.keepalive_time_ms", 10_000),
@@ -95,6 +100,7 @@ class Node:
         """Until a signal asks to stop; raises what makes it impossible to go on."""
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
+        self._allow_files()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         server = await self._open(force_rejoin)
@@ -111,6 +117,14 @@ class Node:
                 await asyncio.to_thread(self._readers[chain_id].close)
                 await host.close()
         self._log.info("stopped")
+
+    def _allow_files(self) -> None:
+        """So many connections must never leave the ledger without a file."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = max(soft, min(hard, _FILES_MIN)) if hard != resource.RLIM_INFINITY else max(soft, _FILES_MIN)
+        if allowed < _FILES_MIN:
+            raise ConfigurationError(f"this process may open {hard} files, it needs {_FILES_MIN}: raise `ulimit -Hn`")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
     async def _open(self, force_rejoin: bool) -> grpc.aio.Server:
         for chain_id, host in self._hosts.items():

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import grpc
 
 from coordinator.consensus.errors import DecodeError
-from coordinator.service.access import CONNECT, Bucket, Gate, Trust
+from coordinator.service.access import CONNECT, Bucket, Gate, Malformed, Trust, tolerant
 from coordinator.service.errors import PeerRefused
 from coordinator.service.frames import STREAM_MESSAGE_BYTES, Assembly, Outbox, messages_of
 from coordinator.service.home import PeerSettings
@@ -193,7 +193,9 @@ class Transport:
         credentials = self._trust.channel_credentials()
         async with grpc.aio.secure_channel(link.peer.address, credentials, options=options) as channel:
             call = channel.stream_stream(
-                CONNECT, request_serializer=pb.Frame.SerializeToString, response_deserializer=pb.Frame.FromString
+                CONNECT,
+                request_serializer=pb.Frame.SerializeToString,
+                response_deserializer=tolerant(pb.Frame.FromString),
             )()
             nonce = secrets.token_bytes(_NONCE_SIZE)
             async with asyncio.timeout(_GREETING_S):
@@ -313,6 +315,8 @@ class Transport:
         volume, number = Bucket(_BYTES_A_S, _BYTES_BURST), Bucket(_MESSAGES_A_S, _MESSAGES_BURST)
         while True:
             frame = await read()
+            if isinstance(frame, Malformed):
+                raise PeerRefused("its bytes are no frame")
             if not isinstance(frame, pb.Frame):
                 return
             messages = 1 + sum(1 + len(entry.transactions) for entry in frame.messages)

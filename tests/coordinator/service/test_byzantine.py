@@ -120,6 +120,7 @@ def test_after_it_all_honest_nodes_audits_pass_and_have_the_evidence_and_nobody_
         store.close()
         found = offences(view, f"{CULPRIT}-validator")
         assert found, f"{name}: {running.log(name)[-3000:]}"
+        assert len(found) <= len(HONEST), "one conviction an epoch is enough, more only where two came at once"
         assert reputation(view, f"{CULPRIT}-validator", COUNTER) == len(found)
         assert all(not offences(view, f"{honest}-validator") for honest in HONEST)
         lines = [json.loads(line) for line in running.log(name).splitlines() if '"peer fault"' in line]
