@@ -27,6 +27,7 @@ from protos.gridaccord.v1 import service_pb2 as pb
 
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 5.0
 _GREETING_S = 5.0
+_LAST_WORDS_S = 1.0
 _STREAMS_A_S, _STREAMS_BURST = 1.0, 20.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _FORGIVEN_S = 1.0, 60.0, 600.0
 _BYTES_A_S, _BYTES_BURST = 64.0 * 2**20, 128.0 * 2**20
@@ -284,6 +285,8 @@ class Transport:
         reading, writing = loop.create_task(self._read(link, read)), loop.create_task(self._write(link, write))
         try:
             await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            # What cannot be written to has ended: why, only reading says.
+            await asyncio.wait((reading,), timeout=_LAST_WORDS_S)
             if reading.done():
                 reading.result()
             else:
