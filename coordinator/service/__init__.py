@@ -1,7 +1,9 @@
 """What a utility runs: the consensus core and the ledger in a process, gRPC with mutual TLS around them.
 
 host        one chain: drives the pure core, durable before sent      writer      the disk, in a thread of its own
-execution   blocks by the ledger's state machine                      mempool     transactions that wait for a block
+application  what consensus asks: build, certify                      mempool     transactions that wait for a block
+execution   blocks by the ledger's state machine                      deliveries  final blocks wait for their readings
+batches     readings beside the chain: who needs which                batch_*     their file, checks, ways in and out
 transport   one stream a pair of nodes                                frames      messages on a stream
 identity    certificates, bound to consensus keys                     access      who may call what, how often
 server      the public interface                                      node        all of it in one process

@@ -7,22 +7,23 @@ signatures are wrong is thrown away and fetched from somebody else; it never mak
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.block import Block
-from coordinator.ledger.block_readings import check_block_readings, committed_batches, device_keys
+from coordinator.ledger.block_readings import committed_batches, device_keys
 from coordinator.ledger.database import open_database, snapshot
 from coordinator.ledger.errors import ReadingsRefused
 from coordinator.ledger.handlers import READINGS
 from coordinator.ledger.readings import (
     MeterBatch,
     PendingReadings,
-    check_batch,
+    check_columns,
     check_signature,
+    check_times,
     decode_batch,
     reading_rules,
 )
@@ -32,10 +33,15 @@ from coordinator.ledger.transaction import SignedTransaction
 from coordinator.service.batch_exchange import Wanted, commitment_of
 from coordinator.service.batch_file import BatchFile
 
+_ANOTHER = "the batch is not the one that the transaction commits to"
 _PROPOSED_READINGS = 2**17
 """A leader stops here, or after one batch that is longer: the others have to check the block within the view."""
 _DECODED_READINGS = 2**20
 _SIGNATURES = 2**18
+_PASSED = 4
+
+_Below = tuple[int | None, tuple[bytes, ...]]
+"""Height of the last block of the ledger with readings, and roots above it that are about the same devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,16 @@ class Above:
 
     height: int
     roots: tuple[bytes, ...]
+
+
+class _Copy:
+    """A batch that is here, with what takes long to find: its root, and after which other readings it holds."""
+
+    def __init__(self, batch: MeterBatch) -> None:
+        self.batch = batch
+        self.commitment = batch.commitment
+        self.devices = frozenset(signed.column.device for signed in batch.columns)
+        self.holds_after: deque[_Below] = deque(maxlen=_PASSED)
 
 
 class RememberedSignatures:
@@ -71,7 +87,7 @@ class BatchChecks:
 
     def __init__(self) -> None:
         self._scheme = RememberedSignatures()
-        self._decoded: OrderedDict[bytes, MeterBatch] = OrderedDict()
+        self._decoded: OrderedDict[bytes, _Copy] = OrderedDict()
 
     def open(self, source: Store, batches: Path) -> Mapping[bytes, int]:
         """Open the files; which batches are there, and their lengths. Raises StoreError."""
@@ -93,25 +109,25 @@ class BatchChecks:
 
         Raises DecodeError, ReadingsRefused.
         """
-        batch = decode_batch(encoded)
-        if batch.commitment != wanted.commitment:
-            raise ReadingsRefused("the batch is not the one that the transaction commits to")
-        self._check_signatures(batch, state)
+        if self.copy(wanted, state) is not None:
+            return
+        copy = _Copy(decode_batch(encoded))
+        if copy.commitment != wanted.commitment:
+            raise ReadingsRefused(_ANOTHER)
+        self._check_signatures(copy.batch, state)
         self._file.put(wanted.root, encoded, state.header.height)
-        self._remember(wanted.root, batch)
+        self._remember(copy)
 
     def copy(self, wanted: Wanted, state: LedgerState) -> MeterBatch | None:
         """A batch that is here and signed by the devices of this state."""
-        batch = self._load(wanted.root)
-        if batch is None:
+        copy = self._load(wanted.root)
+        if copy is None or copy.commitment != wanted.commitment:
             return None
         try:
-            if batch.commitment != wanted.commitment:
-                raise ReadingsRefused("the batch is not the one that the transaction commits to")
-            self._check_signatures(batch, state)
+            self._check_signatures(copy.batch, state)
         except ReadingsRefused:
             return None
-        return batch
+        return copy.batch
 
     def drop(self, roots: Sequence[bytes]) -> None:
         """Forget these."""
@@ -129,18 +145,19 @@ class BatchChecks:
         for signed in batch.columns:
             check_signature(signed, key(signed.column.device), state.header.chain_id, self._scheme)
 
-    def _load(self, root: bytes) -> MeterBatch | None:
-        batch = self._decoded.get(root)
-        if batch is None:
+    def _load(self, root: bytes) -> _Copy | None:
+        copy = self._decoded.get(root)
+        if copy is None:
             encoded = self._file.get(root)
-            batch = None if encoded is None else decode_batch(encoded)
-            if batch is not None:
-                self._remember(root, batch)
-        return batch
+            if encoded is None:
+                return None
+            copy = _Copy(decode_batch(encoded))
+            self._remember(copy)
+        return copy
 
-    def _remember(self, root: bytes, batch: MeterBatch) -> None:
-        self._decoded[root] = batch
-        while len(self._decoded) > 1 and sum(one.size for one in self._decoded.values()) > _DECODED_READINGS:
+    def _remember(self, copy: _Copy) -> None:
+        self._decoded[copy.commitment.root] = copy
+        while len(self._decoded) > 1 and sum(one.commitment.size for one in self._decoded.values()) > _DECODED_READINGS:
             self._decoded.popitem(last=False)
 
     # In their place on a chain.
@@ -150,31 +167,34 @@ class BatchChecks:
 
         Raises DecodeError, ReadingsRefused.
         """
-        batch = decode_batch(encoded)
-        wanted = Wanted(batch.commitment)
+        copy = _Copy(decode_batch(encoded))
         with snapshot(self._connection):
-            self._check(batch, wanted, self._pending(above), state, now_s)
-        self._file.put(wanted.root, encoded, state.header.height)
-        self._remember(wanted.root, batch)
-        return wanted
+            self._check(copy, self._roots(above), state, now_s)
+        self._file.put(copy.commitment.root, encoded, state.header.height)
+        self._remember(copy)
+        return Wanted(copy.commitment)
 
     def check_kept(self, wanted: Wanted, state: LedgerState, above: Sequence[Above], now_s: int) -> None:
         """Raise ReadingsRefused unless a batch that is here could still stand in a block."""
-        batch = self._load(wanted.root)
-        if batch is None:
+        copy = self._load(wanted.root)
+        if copy is None:
             raise ReadingsRefused("the batch has waited for too long and is dropped; submit it again")
         with snapshot(self._connection):
-            self._check(batch, wanted, self._pending(above), state, now_s)
+            self._check(copy, self._roots(above), state, now_s)
 
     def check_block(self, above: Sequence[Above], before: LedgerState, block: Block, applied: Applied) -> None:
-        """Raise ReadingsRefused unless every batch of a block is here and holds after its ancestors."""
-        batches = {}
-        for place, commitment in committed_batches(block, applied):
-            batch = self._load(commitment.root)
-            if batch is not None:
-                batches[place] = batch
+        """Raise ReadingsRefused unless every batch of a block is here and holds after its ancestors.
+
+        As `block_readings.check_block_readings` does, with roots that are known already.
+        """
         with snapshot(self._connection):
-            check_block_readings(before, block, applied, batches, self._pending(above), self._scheme)
+            below = self._roots(above)
+            for _, commitment in committed_batches(block, applied):
+                copy = self._load(commitment.root)
+                if copy is None or copy.commitment != commitment:
+                    raise ReadingsRefused(_ANOTHER)
+                self._check(copy, below, before, block.header.time_ms // 1000)
+                below.append(commitment.root)
 
     def select(
         self, above: Sequence[Above], parent: LedgerState, candidates: Sequence[SignedTransaction], time_ms: int
@@ -185,57 +205,68 @@ class BatchChecks:
         """
         selected: list[SignedTransaction] = []
         left_out: set[str] = set()
-        roots: list[bytes] = []
         readings = 0
         with snapshot(self._connection):
-            pending = self._pending(above)
+            below = self._roots(above)
             for signed in candidates:
                 if signed.transaction.signer in left_out:
                     continue
                 if signed.transaction.kind == READINGS:
                     wanted = Wanted(commitment_of(signed.transaction))
                     fits = not readings or readings + wanted.commitment.size <= _PROPOSED_READINGS
-                    if not fits or not self._holds(wanted, pending, parent, time_ms // 1000):
+                    if not fits or not self._holds(wanted, below, parent, time_ms // 1000):
                         left_out.add(signed.transaction.signer)
-                        pending = self._pending((*above, Above(parent.header.height + 1, tuple(roots))))
                         continue
                     readings += wanted.commitment.size
-                    roots.append(wanted.root)
+                    below.append(wanted.root)
                 selected.append(signed)
         return selected
 
-    def _holds(self, wanted: Wanted, pending: PendingReadings, parent: LedgerState, now_s: int) -> bool:
-        batch = self._load(wanted.root)
-        if batch is None:
+    def _holds(self, wanted: Wanted, below: Sequence[bytes], parent: LedgerState, now_s: int) -> bool:
+        copy = self._load(wanted.root)
+        if copy is None or copy.commitment != wanted.commitment:
             return False
         try:
-            self._check(batch, wanted, pending, parent, now_s)
+            self._check(copy, below, parent, now_s)
         except ReadingsRefused:
             return False
         return True
 
-    def _check(
-        self, batch: MeterBatch, wanted: Wanted, pending: PendingReadings, state: LedgerState, now_s: int
-    ) -> None:
-        check_batch(
-            batch,
-            wanted.commitment,
+    def _check(self, copy: _Copy, below: Sequence[bytes], state: LedgerState, now_s: int) -> None:
+        """Check a batch after the ledger file and the batches below it. Raises ReadingsRefused.
+
+        Order is about one device at a time. So a batch that held after the same readings of its devices holds again;
+        only keys and times are looked at anew.
+        """
+        (committed,) = self._connection.execute("SELECT max(height) FROM reading_batches").fetchone()
+        related = tuple(root for root in below if not copy.devices.isdisjoint(self._needed(root).devices))
+        rules, place = reading_rules(state.view), (committed, related)
+        if place in copy.holds_after:
+            self._check_signatures(copy.batch, state)
+            for signed in copy.batch.columns:
+                check_times(signed.column, rules, now_s)
+            return
+        pending = PendingReadings(self._store.readings)
+        for root in related:
+            for signed in self._needed(root).batch.columns:
+                pending.add(signed.column)
+        check_columns(
+            copy.batch,
             pending,
             device_keys(state),
-            rules=reading_rules(state.view),
+            rules=rules,
             now_s=now_s,
             chain_id=state.header.chain_id,
             scheme=self._scheme,
         )
+        copy.holds_after.append(place)
 
-    def _pending(self, above: Sequence[Above]) -> PendingReadings:
-        """What the ledger file has and, over it, what stands above its last block, in order."""
+    def _roots(self, above: Sequence[Above]) -> list[bytes]:
+        """What stands above the last block of the ledger file, in order."""
         (tip,) = self._connection.execute("SELECT max(height) FROM blocks").fetchone()
-        pending = PendingReadings(self._store.readings)
-        for one in above:
-            for root in one.roots if one.height > tip else ():
-                batch = self._load(root)
-                assert batch is not None, f"batch {root.hex()} of height {one.height} was here and is gone"
-                for signed in batch.columns:
-                    pending.add(signed.column)
-        return pending
+        return [root for one in above if one.height > tip for root in one.roots]
+
+    def _needed(self, root: bytes) -> _Copy:
+        copy = self._load(root)
+        assert copy is not None, f"batch {root.hex()} stands in a block that this node has checked, and is gone"
+        return copy

@@ -1,7 +1,7 @@
 """Batches of readings that no final block of this node commits to yet: a file beside the ledger.
 
 A batch is durable here before this node votes for a block that commits to it. With the final block it goes into the
-ledger itself, and from here it is dropped. The file can be deleted: what is needed is fetched from peers again.
+ledger itself, and from here it is dropped. A node that has lost the file fetches what it needs from peers again.
 """
 
 from __future__ import annotations

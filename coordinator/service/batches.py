@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -158,7 +159,7 @@ class Batches:
         coming = Above(2**63, tuple(root for root in under_way if root in self._sizes))
         now_s = int(time.time())
         wanted = await self._in_thread(self._checks.accept, encoded, state, (*above, coming), now_s)
-        self._kept(wanted.root, len(encoded))
+        self._sizes[wanted.root] = len(encoded)
         return wanted
 
     async def check_again(self, wanted: Wanted) -> None:
@@ -210,6 +211,8 @@ class Batches:
         except ReadingsRefused as refusal:
             self._log.warning("readings of a block refused", height=header.height, reason=str(refusal))
             return False
+        roots = {commitment.root for _, commitment in commitments}
+        self._release(lambda root: root in roots)
         return True
 
     async def of_final(self, before: LedgerState, block: Block, applied: Applied) -> Mapping[int, MeterBatch]:
@@ -275,15 +278,16 @@ class Batches:
         for digest in digests:
             del self._held[digest]
 
-    def _kept(self, kept: bytes, size: int) -> None:
-        self._sizes[kept] = size
-        self._release(lambda root: root == kept)
-
     async def _fetch_ahead(self, wanted: Wanted, source: bytes | None, ahead: _Ahead) -> None:
         rounds = iter(range(_ROUNDS_AHEAD))
         async with ahead.few:
-            await self._obtain(wanted, self._delivered, source, lambda: next(rounds, None) is not None)
+            is_here = await self._obtain(wanted, self._delivered, source, lambda: next(rounds, None) is not None)
         ahead.roots.discard(wanted.root)
+        if is_here:
+            with suppress(ReadingsRefused):
+                # What is checked now takes no time of a view; what does not hold yet may hold in its block.
+                await self.check_again(wanted)
+            self._release(lambda root: root == wanted.root)
 
     def _peers(self) -> list[bytes]:
         """The other validators of the chain."""
@@ -329,7 +333,7 @@ class Batches:
                 encoded = await self._fetches.fetch(peer, wanted)
                 if encoded is not None:
                     await self._in_thread(self._checks.keep, encoded, wanted, state)
-                    self._kept(wanted.root, len(encoded))
+                    self._sizes[wanted.root] = len(encoded)
                     return True
             except NotHere:
                 nobody = False

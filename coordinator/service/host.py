@@ -164,15 +164,9 @@ class ChainHost:
         for digest, payload in recovered.payloads.items():
             payloads.put(digest, payload)
         self.execution = Execution(self.machine, store.state, payloads)
+        limit, told = self.pace.block_transactions, (self.answer, self._tell_waiting)
         self._application = Application(
-            self.execution,
-            self.mempool,
-            self.batches,
-            self.pace.block_transactions,
-            self.answer,
-            self._tell_waiting,
-            self._spawn,
-            self._log,
+            self.execution, self.mempool, self.batches, limit, *told, self._spawn, self._log
         )
         self.told = store.state
         self.batches.open(store, self.writer.folder / "batches.sqlite")
