@@ -50,6 +50,14 @@ Serving._window = wrong
 typer.run(serve)
 """
 
+UNCHECKING = """
+import typer
+from actors.serve import serve
+from coordinator.service.batch_checks import BatchChecks
+BatchChecks._check = lambda self, copy, below, state, now_s: None
+typer.run(serve)
+"""
+
 
 def meter(name: str) -> Ed25519Signer:
     return Ed25519Signer(hashlib.sha256(name.encode()).digest())
@@ -256,6 +264,34 @@ def test_a_proposer_that_gives_nobody_its_batch_stops_nothing(running: Cluster, 
     assert readings(running) == before + 3
 
 
+def test_a_proposer_that_commits_to_a_wrong_batch_stops_nothing(running: Cluster) -> None:
+    before = readings(running)
+
+    async def scenario() -> None:
+        await register(running, "delta", "wrong", "right")
+        first = await submit(running, "beta", batch(column(running, "wrong", PAST_S, (100,))))
+        assert first.code == ""
+        running.kill("delta", signal.SIGTERM)
+        running.start("delta", program=UNCHECKING)
+        await running.wait_until(lambda one: one.may_vote and one.height >= first.height, ("delta",), WITHIN_S)
+        backwards = asyncio.create_task(submit(running, "delta", batch(column(running, "wrong", PAST_S + 60, (99,)))))
+        async with asyncio.timeout(WITHIN_S):
+            while "runs backwards" not in running.log("alpha"):
+                await asyncio.sleep(0.1)
+        await at_height(running, (await status(running, "alpha")).height + 8, ("alpha", "beta", "gamma"))
+        right = await submit(running, "alpha", batch(column(running, "right", PAST_S, (6,))))
+        assert right.code == ""
+        assert not backwards.done()
+        running.kill("delta", signal.SIGKILL)
+        with pytest.raises(CallFailed):
+            await backwards
+        running.start("delta")
+        await at_height(running, (await status(running, "alpha")).height + 8)
+
+    asyncio.run(scenario())
+    assert readings(running) == before + 2
+
+
 async def status(cluster: Cluster, at: str) -> pb.ChainStatus:
     async with cluster.client(at, "auditor") as client:
         return (await client.call("GetStatus", pb.StatusRequest())).chains[0]
@@ -304,6 +340,36 @@ def test_what_was_accepted_as_final_survives_kills(running: Cluster, seed: int) 
 
     final = asyncio.run(scenario())
     assert final <= readings(running) - before <= final + 3, f"seed {seed}"
+
+
+def test_all_nodes_killed_at_once_go_on(running: Cluster) -> None:
+    """What was voted for is final after the restart or can be submitted again; the chain never misses a batch."""
+    before = readings(running)
+
+    async def attempt(name: str, at: str) -> None:
+        try:
+            await submit(running, at, batch(column(running, name, PAST_S, (1, 2))))
+        except CallFailed as error:
+            assert "unavailable" in str(error) or "cancelled" in str(error), error
+
+    async def scenario() -> None:
+        names = [f"all-{at}" for at in ORGANIZATIONS]
+        await register(running, "alpha", *names)
+        work = [asyncio.create_task(attempt(name, at)) for name, at in zip(names, ORGANIZATIONS, strict=True)]
+        await asyncio.sleep(0.15)
+        for at in ORGANIZATIONS:
+            os.kill(running.processes[at].pid, signal.SIGKILL)
+        await asyncio.gather(*work)
+        for at in ORGANIZATIONS:
+            running.processes[at].wait(20)
+            running.start(at)
+        await running.wait_until(lambda one: one.may_vote and one.height > 0, ORGANIZATIONS, WITHIN_S)
+        for name in names:
+            assert await delivered_before(running, "beta", batch(column(running, name, PAST_S, (1, 2))))
+        await at_height(running, (await status(running, "beta")).height)
+
+    asyncio.run(scenario())
+    assert readings(running) == before + 8
 
 
 def test_many_batches_at_once_and_one_of_many_windows(running: Cluster) -> None:
