@@ -267,6 +267,8 @@ class BatchChecks:
         return [root for one in above if one.height > tip for root in one.roots]
 
     def _needed(self, root: bytes) -> _Copy:
+        """A batch that others are checked after. Raises ReadingsRefused where it is gone: then nothing can be said."""
         copy = self._load(root)
-        assert copy is not None, f"batch {root.hex()} stands in a block that this node has checked, and is gone"
+        if copy is None:
+            raise ReadingsRefused(f"batch {root.hex()} below it is not here any more")
         return copy

@@ -7,6 +7,7 @@ The node answers for what it has checked: it signs the commitment with its valid
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterable
 
 from coordinator.ledger.errors import ReadingsRefused
@@ -30,7 +31,8 @@ class BatchIntake:
         self._batches = batches
         self._own = own
         self._coming: dict[str, int] = {}
-        self._under_way: dict[bytes, None] = {}
+        self._under_way: dict[bytes, tuple[Wanted, asyncio.Task[Outcome]]] = {}
+        """By the hash of the bytes that came."""
         self._one = asyncio.Lock()
 
     async def submit(self, caller: str, first: pb.ReadingsPart, rest: AsyncIterable[pb.ReadingsPart]) -> Outcome:
@@ -41,15 +43,28 @@ class BatchIntake:
         self._admit(caller, first.size)
         try:
             encoded = await _collect(first, rest)
+            given = hashlib.sha256(encoded).digest()
             async with self._one:
-                wanted = await self._batches.accept(encoded, self._under_way)
-                self._under_way[wanted.root] = None
+                if given not in self._under_way:
+                    roots = [wanted.root for wanted, _ in self._under_way.values()]
+                    wanted = await self._batches.accept(encoded, roots)
+                    self._begin(given, wanted)
+                _, committing = self._under_way[given]
         finally:
             del self._coming[caller]
-        try:
-            return await self._commit(wanted)
-        finally:
-            del self._under_way[wanted.root]
+        # A caller that goes away does not end what is under way: when it comes again it waits for the same outcome.
+        return await asyncio.shield(committing)
+
+    def _begin(self, given: bytes, wanted: Wanted) -> None:
+        committing = asyncio.get_running_loop().create_task(self._commit(wanted))
+        self._under_way[given] = wanted, committing
+
+        def done(task: asyncio.Task[Outcome]) -> None:
+            del self._under_way[given]
+            if not task.cancelled():
+                task.exception()  # Whoever still waits gets it; that nobody does is no fault.
+
+        committing.add_done_callback(done)
 
     def _admit(self, caller: str, size: int) -> None:
         """Reserve room for a batch. Raises ReadingsRefused, Busy."""

@@ -149,6 +149,29 @@ def test_a_batch_is_in_every_ledger(running: Cluster) -> None:
     assert readings(running) == 6
 
 
+def test_a_batch_that_comes_again_while_it_is_under_way_has_one_outcome(running: Cluster) -> None:
+    before = readings(running)
+
+    async def scenario() -> None:
+        await register(running, "alpha", "meter-5")
+        given = batch(column(running, "meter-5", PAST_S, (1, 2)))
+        lost = asyncio.create_task(submit(running, "alpha", given))
+        await asyncio.sleep(0.05)
+        lost.cancel()
+        replies = []
+        async with running.client("alpha", "gateway") as client:
+            try:
+                replies.append(await client.submit_readings(running.chain_id, given, WITHIN_S))
+            except CallFailed as error:
+                assert "delivered before" in str(error)
+        reply = await submit(running, "alpha", batch(column(running, "meter-5", PAST_S + 120, (3,))))
+        assert {one.code for one in (*replies, reply)} == {""}
+        await at_height(running, reply.height)
+
+    asyncio.run(scenario())
+    assert readings(running) == before + 3
+
+
 def test_what_is_wrong_is_refused_with_the_reason_and_changes_nothing(running: Cluster) -> None:
     first = batch(column(running, "meter-3", PAST_S, (10, 20)))
 
