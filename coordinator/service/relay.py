@@ -100,10 +100,15 @@ class Relay:
         if content is None:
             self._turns.put_off(item, time.monotonic() + _UNPROVABLE_S)
             return
+
+        async def is_still_missing() -> None:
+            if item not in self._turns:
+                raise ServiceError("another relay has brought it meanwhile")
+
         try:
-            outcome = await target.own.submit(_KINDS[item.kind], content)
+            outcome = await target.own.submit(_KINDS[item.kind], content, is_still_missing)
         except (TransactionRefused, ServiceError) as error:
-            self._log.warning("relaying failed", item=str(item), reason=str(error))
+            self._log.warning("not relayed", item=str(item), reason=str(error))
             return
         receipt = outcome.receipt
         self._log.info("relayed", item=str(item), height=outcome.height, code=receipt.code, detail=receipt.detail)

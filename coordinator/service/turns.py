@@ -59,6 +59,9 @@ class Turns:
         found = self._turns.items()
         return [item for item, turn in found if turn.at_s <= now.at_s and turn.height <= now.height(item)]
 
+    def __contains__(self, item: Item) -> bool:
+        return item in self._turns
+
     def submitted(self, item: Item, now: Moment) -> None:
         """Come back to it after all others, if it is still there."""
         if item in self._turns:
