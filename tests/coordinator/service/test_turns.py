@@ -43,6 +43,13 @@ def test_one_node_submits_first_and_each_other_one_patience_later() -> None:
     assert all(count > 20 for count in firsts), f"the first turns are not spread: {firsts}"
 
 
+def test_looking_again_does_not_make_anybody_wait_longer() -> None:
+    nodes = turns_of([opened(1)])
+    for turns in nodes.values():
+        turns.update([opened(1)], RING, after(0.75))
+    assert sum(bool(turns.due(after(1))) for turns in nodes.values()) == 2
+
+
 def test_nobody_takes_over_before_the_target_has_made_blocks_or_before_the_time() -> None:
     nodes = turns_of([opened(1)])
     assert sum(bool(turns.due(moment(1000.0, PATIENCE_BLOCKS - 1))) for turns in nodes.values()) == 1
@@ -59,6 +66,7 @@ def test_what_was_submitted_comes_back_after_all_others_and_only_if_it_is_still_
     first.submitted(item, start)
     assert first.due(after(3.9, start)) == []
     first.update([item], RING, after(2, start))
+    assert first.due(after(3, start)) == [], "that it is still missing is no reason to begin anew"
     assert first.due(after(4, start)) == [item]
     first.update([], RING, after(4, start))
     first.submitted(item, after(4, start))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from coordinator.settlement.escrow.books import RegionEntry
+from coordinator.settlement.escrow.encoding import seal
 from coordinator.settlement.escrow.finalized import hub_books, region_books
 from coordinator.settlement.escrow.handlers import ESCROW_HUB
 from coordinator.settlement.escrow.hub_record import freeze
@@ -64,6 +68,19 @@ def test_an_abort_is_relayed_to_who_never_saw_the_opening_and_no_verdict_after_i
     assert found(ledgers, "A") == [(False, Kind.DECIDED)]
 
 
+def test_after_a_no_of_one_region_the_yes_of_another_has_nothing_to_say() -> None:
+    ledgers = Ledgers()
+    opening = ledgers.opening()
+    forged = replace(opening.open.authorisations[0], signature=bytes(64))
+    ledgers.hub.block(("escrow_open", seal(replace(opening.open, authorisations=(forged,))).encoded))
+    to_region(ledgers, "A", Opened)
+    to_region(ledgers, "B", Opened)
+    assert found(ledgers, "A") == found(ledgers, "B") == [(True, Kind.VERDICT)]
+    to_hub(ledgers, "A")
+    assert len(ledgers.hub_books().unclosed()) == 1
+    assert found(ledgers, "A") == found(ledgers, "B") == [(False, Kind.DECIDED)]
+
+
 def test_a_yes_whose_settlement_the_hub_has_forgotten_is_still_in_doubt() -> None:
     ledgers = Ledgers()
     ledgers.hub.block(("escrow_open", ledgers.opening().encoded))
@@ -105,6 +122,16 @@ def test_nothing_goes_to_the_hub_from_a_frozen_or_unknown_region() -> None:
     strange = hub_books(unknown.hub.state, scheme)
     strange.records.delete(b"region/B")
     assert missing(strange, here) == ()
+
+
+def test_nothing_is_relayed_for_a_chain_that_the_hub_knows_not_under_this_name() -> None:
+    ledgers = Ledgers()
+    ledgers.hub.block(("escrow_open", ledgers.opening().encoded))
+    assert found(ledgers, "B") == [(False, Kind.OPENED)]
+    scheme = ledgers.hub.scheme
+    books = hub_books(ledgers.hub.state, scheme)
+    books.put_region(RegionEntry("B", ledgers.regions["A"].chain_id, 0))
+    assert missing(books, region_books(ledgers.regions["B"].state, scheme)) == ()
 
 
 def test_an_item_says_what_it_is() -> None:
