@@ -56,7 +56,7 @@ def init(consortium: ConsortiumFile, output: Output) -> None:
     from coordinator.service.home import Home, read_settings
 
     settings = read_settings(consortium, Consortium)
-    found(settings, output, datetime.datetime.now(datetime.UTC))
+    found(settings, output, datetime.datetime.now(datetime.UTC), consortium.parent)
     for organization in settings.organizations:
         typer.echo(f"{output / organization.name}  listens on {organization.listen or organization.address}")
     for chain in settings.chains:
@@ -214,13 +214,42 @@ def encode_content(kind: str, text: str) -> bytes:
         "signal_validators": ledger_pb2.ValidatorSignal,
         "signal_version": ledger_pb2.VersionSignal,
     }
+    if kind in INTERVAL_KINDS:
+        return encode_interval_content(kind, text)
     if kind not in messages:
-        raise ConfigurationError(f"there is no kind {kind}; it is one of {', '.join(messages)}")
+        raise ConfigurationError(f"there is no kind {kind}; it is one of {', '.join((*messages, *INTERVAL_KINDS))}")
     try:
         encoded: bytes = ParseDict(json.loads(text), messages[kind]()).SerializeToString()
     except (json.JSONDecodeError, ParseError) as error:
         raise ConfigurationError(f"content of {kind}: {error}") from None
     return encoded
+
+
+INTERVAL_KINDS = ("interval_offers", "interval_target")
+
+
+def encode_interval_content(kind: str, text: str) -> bytes:
+    """Offers {"start_s", "duration_s", "offers": [{"resource", "fixed_w", "steps": [[width_w, price_micro]]}]}, or the
+    interval {"start_s", "duration_s"} whose gate the stepper closes, from JSON. Raises ConfigurationError.
+    """
+    from coordinator.market.offers import Step
+    from coordinator.settlement.interval.schedules import Curve, Offers
+    from coordinator.settlement.interval.topics import Interval
+
+    try:
+        given = json.loads(text)
+        interval = Interval(int(given.pop("start_s")), int(given.pop("duration_s")))
+        curves = {
+            entry["resource"]: Curve(int(entry["fixed_w"]), tuple(Step(*map(int, step)) for step in entry["steps"]))
+            for entry in given.pop("offers", [])
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"content of {kind}: {type(error).__name__}: {error}") from None
+    if given:
+        raise ConfigurationError(f"content of {kind}: unknown key {next(iter(given))!r}")
+    if kind == "interval_target":
+        return interval.encode()
+    return Offers(interval, tuple(sorted(curves.items(), key=lambda item: item[0].encode()))).encode()
 
 
 def with_client(path: Path, address: str, who: str, work: Callable[[Client, Home], Awaitable[None]]) -> None:

@@ -48,6 +48,7 @@ from coordinator.service.identity import (
     make_revocations,
     read_identity,
 )
+from coordinator.service.interval_founding import Founding, IntervalSettings, cut_grid
 from coordinator.service.modules import MODULES
 from coordinator.service.roles import (
     ESCROW_MODULES,
@@ -113,6 +114,7 @@ class Consortium(Strict):
     name: Name
     organizations: Annotated[tuple[Organization, ...], Field(min_length=1)]
     chains: Annotated[tuple[ConsortiumChain, ...], Field(min_length=1)]
+    intervals: IntervalSettings | None = None
     certificate_days: Annotated[int, Field(ge=1, le=3650)] = 398
 
     def seats(self, chain: ConsortiumChain) -> tuple[str, ...]:
@@ -120,9 +122,13 @@ class Consortium(Strict):
         return chain.validators or tuple(organization.name for organization in self.organizations)
 
 
-def found(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
-    """Write everything below a folder that does not exist yet. Raises ConfigurationError."""
+def found(consortium: Consortium, output: Path, now: datetime.datetime, base: Path = Path()) -> None:
+    """Write everything below a folder that does not exist yet. Raises ConfigurationError.
+
+    Paths in the consortium's settings are relative to `base`.
+    """
     _check(consortium)
+    founding = _founding(consortium, base)
     if output.exists():
         raise ConfigurationError(f"{output}: exists already; keys are never overwritten, choose another folder")
     unfinished = output.with_name(output.name + ".unfinished")
@@ -130,7 +136,7 @@ def found(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
         raise ConfigurationError(f"{unfinished}: left over from an init that was interrupted; remove it")
     try:
         unfinished.mkdir(parents=True, mode=0o700)
-        _write(consortium, unfinished, now)
+        _write(consortium, founding, unfinished, now)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -158,7 +164,17 @@ def _check(consortium: Consortium) -> None:
     check_roles({chain.name: chain for chain in consortium.chains})
 
 
-def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None:
+def _founding(consortium: Consortium, base: Path) -> Founding | None:
+    """The grid that the regions share, if they couple."""
+    if consortium.intervals is None:
+        return None
+    regions = [chain.name for chain in consortium.chains if chain.role is ChainRole.REGION]
+    if not regions:
+        raise ConfigurationError("intervals: there are no regions; give chains role: hub and role: region")
+    return cut_grid(consortium.intervals, base, regions, consortium.organizations[0].name)
+
+
+def _write(consortium: Consortium, founding: Founding | None, output: Path, now: datetime.datetime) -> None:
     authority = make_authority(consortium.name, now, _AUTHORITY_DAYS)
     folder = output / AUTHORITY
     folder.mkdir(mode=0o700)
@@ -173,7 +189,7 @@ def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None
         keys.mkdir(parents=True, mode=0o700)
         validators[organization.name] = create_key(keys / "validator.key")
         participants[organization.name] = create_key(keys / "participant.key")
-    documents = _documents(consortium, validators, participants, now)
+    documents = _documents(consortium, founding, validators, participants, now)
     for organization in consortium.organizations:
         home = output / organization.name
         (home / "tls").mkdir(mode=0o700)
@@ -183,6 +199,8 @@ def _write(consortium: Consortium, output: Path, now: datetime.datetime) -> None
         for chain in [*seats, *_regions_to_register(consortium, seats)]:
             (home / "chains" / chain.name).mkdir(parents=True, mode=0o700)
             (home / "chains" / chain.name / "genesis.json").write_bytes(documents[chain.name])
+            if founding is not None and chain in seats:
+                _write_grid(founding, chain, home / "chains" / chain.name)
         _write_settings(consortium, organization, seats, validators, home)
 
 
@@ -242,6 +260,14 @@ def _write_settings(
     (home / "node.yaml").write_text(text, encoding="utf-8")
 
 
+def _write_grid(founding: Founding, chain: ConsortiumChain, folder: Path) -> None:
+    """What a seat knows of the grid beside its chain."""
+    if chain.role is ChainRole.HUB:
+        founding.write_public(folder)
+    elif chain.role is ChainRole.REGION:
+        founding.write_private(chain.name, folder)
+
+
 def _regions_to_register(consortium: Consortium, seats: Sequence[ConsortiumChain]) -> list[ConsortiumChain]:
     """Regions of others whose genesis file a seat of the hub needs to register them."""
     if not any(chain.role is ChainRole.HUB for chain in seats):
@@ -251,6 +277,7 @@ def _regions_to_register(consortium: Consortium, seats: Sequence[ConsortiumChain
 
 def _documents(
     consortium: Consortium,
+    founding: Founding | None,
     validators: dict[str, Ed25519Signer],
     participants: dict[str, Ed25519Signer],
     now: datetime.datetime,
@@ -262,9 +289,11 @@ def _documents(
         sections: Sections = dict(chain.modules)
         if chain.role is ChainRole.HUB:
             sections |= hub_sections(chain.escrow or _windows(consortium, chain))
+            sections |= founding.hub_sections() if founding is not None else {}
         elif chain.role is ChainRole.REGION:
             assert hub is not None, "where there is a region there is a hub, and it comes first"
             sections |= region_sections(chain.name, chain, hub, consortium.seats(chain))
+            sections |= founding.region_sections(chain.name) if founding is not None else {}
         found[chain.name] = _genesis(consortium, chain, sections, validators, participants, now)
         if chain.role is ChainRole.HUB:
             hub = decode_genesis(found[chain.name])

@@ -9,6 +9,7 @@ from typing import TypeVar
 from coordinator.consensus.epochs import boundary_height
 from coordinator.ledger.database import open_database
 from coordinator.ledger.proofs import prove_event
+from coordinator.ledger.readings import ReadingIndex
 from coordinator.ledger.store import Store
 from coordinator.service.escrow_index import EscrowIndex
 from coordinator.service.settlements import add_settlements, closed_reply, settlement_reply
@@ -17,9 +18,11 @@ from coordinator.settlement.escrow.encoding import decode_event
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.escrow.missing import Kind
 from coordinator.settlement.escrow.types import Decided, SettlementId
+from coordinator.settlement.interval.hub import INTERVAL_EVENT
 from protos.gridaccord.v1 import service_pb2 as pb
 
 _T = TypeVar("_T")
+_STATEMENTS_BACK, _STATEMENTS_KEPT = 2_000, 1_024
 
 
 class Evidence:
@@ -28,6 +31,8 @@ class Evidence:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, "prove")
+        self._statements: dict[bytes, tuple[int, int, int]] = {}
+        self._scanned = -1
         self._shown: tuple[bytes, pb.ChainStatus] | None = None
 
     def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
@@ -68,12 +73,34 @@ class Evidence:
         store, found = self._now(), self._index.find(kind, sid)
         if found is None or found.height > store.state.header.height:
             return None
+        return self._proof(store, found.height, found.place, found.number, known_epoch)
+
+    def statement(self, payload: bytes, known_epoch: int) -> bytes | None:
+        """The proof of what this region's validators stated, as `event` gives it. It was stated lately."""
+        store = self._now()
+        tip = store.state.header.height
+        for height in range(max(self._scanned + 1, tip - _STATEMENTS_BACK), tip + 1):
+            for place, receipt in enumerate(store.receipts(height)):
+                for number, event in enumerate(receipt.events):
+                    if event.kind == INTERVAL_EVENT:
+                        self._statements[event.payload] = (height, place, number)
+        self._scanned = tip
+        while len(self._statements) > _STATEMENTS_KEPT:
+            del self._statements[next(iter(self._statements))]
+        found = self._statements.get(payload)
+        return None if found is None else self._proof(store, *found, known_epoch)
+
+    def _proof(self, store: Store, height: int, place: int, number: int, known_epoch: int) -> bytes | None:
         length = store.genesis.epoch_length
         first = boundary_height(known_epoch - 2, length) + 1 if known_epoch > 1 else 0
-        certified = store.certified_from(max(found.height, first))
+        certified = store.certified_from(max(height, first))
         if certified is None or certified > boundary_height(known_epoch, length):
             return None
-        return prove_event(store, found.height, found.place, found.number, first).encode()
+        return prove_event(store, height, place, number, first).encode()
+
+    def readings(self) -> ReadingIndex:
+        """The readings of this chain, as they are now."""
+        return self._now().readings
 
     def settlement(self, height: int, index: int) -> pb.SettlementReply | None:
         """What the hub says of a settlement, also where it is closed; None where there is none."""

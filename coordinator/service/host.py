@@ -134,6 +134,8 @@ class ChainHost:
         self._now_ns = 0
         self._told_waiting = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.followers: list[Callable[[Sequence[Finalized]], None]] = []
+        """Called with final blocks once they are durable, in order."""
         self.told: LedgerState
         """After the last block that is durable and whose outcomes have been told."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -368,6 +370,8 @@ class ChainHost:
             self.metrics.finalized(entry.block.header.height, len(entry.applied.receipts) - 1)
         self.told = finalized[-1].applied.state
         self.batches.told(finalized)
+        for follower in self.followers:
+            follower(finalized)
         self.outcomes.tell(finalized)
         self.new_block.set()
         self.new_block = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What a node does between its chains: registers regions on the hub, and relays between the hub and each region."""
+"""What a node does between its chains: registers regions, relays between the hub and each, and drives intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from coordinator.consensus.signing import Signer
 from coordinator.service.evidence import Evidence
 from coordinator.service.home import Home
 from coordinator.service.host import ChainHost
+from coordinator.service.interval_engine import IntervalEngine, RegionSeat
+from coordinator.service.interval_files import couples, hub_knowledge, read_public, region_knowledge
 from coordinator.service.log import Log
 from coordinator.service.own_transactions import OwnTransactions
 from coordinator.service.registering import regions_of, register
 from coordinator.service.relay import Relay, Side
 from coordinator.settlement.escrow.registration import is_hub, region_section
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_duty import HubDuty
+from coordinator.settlement.interval.region_duty import RegionDuty
 
 
 class Interregional:
@@ -30,11 +35,28 @@ class Interregional:
         hubs = [chain_id for chain_id in self.evidence if is_hub(hosts[chain_id].genesis)]
         self._hub = hubs[0] if hubs else None
         self._regions = () if self._hub is None else regions_of(home, self._hub)
+        self._home = home
+        self._engine: IntervalEngine | None = None
 
     async def open(self) -> None:
         """Once the hosts are open. Raises StoreError."""
         for evidence in self.evidence.values():
             await asyncio.wrap_future(evidence.submit(evidence.open))
+        if self._hub is not None and couples(self._hosts[self._hub].genesis):
+            self._engine = self._made_engine(self._side(self._hub))
+
+    def _made_engine(self, hub: Side) -> IntervalEngine:
+        """Raises ConfigurationError where the grid's files are missing or are others."""
+        view = hub.host.told.view
+        public = read_public(self._home.chain_folder(hub.host.genesis.name), HubIntervals.of(view).parameters.topology)
+        seats = []
+        for region in self._regions:
+            host = self._hosts.get(region.chain_id)
+            if host is not None and couples(host.genesis):
+                folder = self._home.chain_folder(host.genesis.name)
+                known = region_knowledge(host.told.view, public, folder)
+                seats.append(RegionSeat(self._side(region.chain_id), RegionDuty(self._name, known)))
+        return IntervalEngine(self._name, hub, HubDuty(self._name, hub_knowledge(view, public)), seats, self._log)
 
     async def run(self) -> None:
         """Until cancelled; raises what makes it impossible to go on."""
@@ -52,6 +74,8 @@ class Interregional:
                     if region.chain_id in self._hosts:
                         relay = Relay(hub, self._side(region.chain_id), self._name, self._log)
                         tasks.create_task(relay.run())
+            if self._engine is not None:
+                tasks.create_task(self._engine.run())
             await asyncio.Event().wait()
 
     def _side(self, chain_id: bytes) -> Side:
@@ -60,6 +84,8 @@ class Interregional:
 
     async def close(self) -> None:
         """Release the files."""
+        if self._engine is not None:
+            self._engine.close()
         for evidence in self.evidence.values():
             await asyncio.to_thread(evidence.close)
 

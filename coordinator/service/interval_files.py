@@ -11,12 +11,14 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from coordinator.ledger.genesis import Genesis
 from coordinator.ledger.view import View
 from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.offers import MarketRules
 from coordinator.service.errors import ConfigurationError
+from coordinator.settlement.interval import hub_books, region
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_party import HubKnowledge
 from coordinator.settlement.interval.region import RegionIntervals
@@ -26,6 +28,12 @@ from topology.region_files import check_fits, read_interconnection, read_region
 
 INTERCONNECTION, EQUIVALENTS, GRID, SECRET = "interconnection.json", "equivalents", "grid.json", "region.secret"
 SECRET_BYTES = 32
+
+
+def couples(genesis: Genesis) -> bool:
+    """Whether a chain takes part in intervals."""
+    modules = genesis.content.get("modules")
+    return isinstance(modules, dict) and (hub_books.NAME in modules or region.NAME in modules)
 
 
 def read_public(hub: Path, topology: bytes) -> PublicNetwork:

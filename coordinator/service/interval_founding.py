@@ -33,7 +33,7 @@ from coordinator.service.home import Name, Strict
 from coordinator.service.interval_files import EQUIVALENTS, GRID, INTERCONNECTION, SECRET, SECRET_BYTES
 from coordinator.service.roles import Blocks, Micro, Sections
 from coordinator.settlement.interval import hub_books, region
-from topology.case_files import choose_regions, read_case
+from topology.case_files import choose_regions, read_case, regions_file
 from topology.dc import build_dc_network
 from topology.errors import GridError
 from topology.grid import Grid
@@ -119,7 +119,9 @@ def cut_grid(settings: IntervalSettings, base: Path, regions: Sequence[str], fir
     try:
         case = read_case(base / settings.grid)
         network = build_dc_network(case.grid)
-        region_of_bus = choose_regions(case.grid, network, settings.regions)
+        file = regions_file(settings.regions)
+        choice = settings.regions if file is None else str(base / file)
+        region_of_bus = choose_regions(case.grid, network, choice)
     except GridError as error:
         raise ConfigurationError(f"intervals: {error}") from None
     cut = cut_network(network, region_of_bus)

@@ -33,6 +33,11 @@ def metered(
     return rows
 
 
+def has_meter(is_device: Callable[[str], bool], resource: str) -> bool:
+    """Whether a resource has a meter at all."""
+    return is_device(resource + INJECTED) or is_device(resource + WITHDRAWN)
+
+
 def energy_wh(readings: ReadingIndex, meter: str, interval: Interval) -> int | None:
     """What a meter's register grew by in an interval; None where one of the two registers is missing."""
     before, inside = readings.before(meter, interval.start_s), readings.between(meter, interval.start_s, interval.end_s)

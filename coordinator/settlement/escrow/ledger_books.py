@@ -169,6 +169,12 @@ class HubLedger:
         """What a region's collateral is good for."""
         set_money(self.records, money_key(b"limit/", region.encode(), asset), amount)
 
+    def held(self, asset: str) -> int:
+        """What the hub's own accounts hold together: collateral drawn and kept, rounding, link owners."""
+        entries = self.records.items(b"account/")
+        suffix = b"\0" + asset.encode()
+        return sum(int.from_bytes(value, "big", signed=True) for key, value in entries if key.endswith(suffix))
+
     def reserved(self, nonce: bytes, region: str, asset: str) -> int:
         """Set aside for one coupling."""
         return money(self.records, money_key(b"reserved/" + nonce, region.encode(), asset))

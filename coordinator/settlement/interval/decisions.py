@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.codec import BYTES_MAX, Reader, Writer
 
+COLD, WARM = b"\x01", b"\x00"
+"""What a region's COMMIT begins with: whether its validators remember the session. One that does not makes all begin
+anew: flowgates, factors and prices of the session are of no use where one side has forgotten them."""
 _NUMBERS_MAX = 4096
 _SAID, _BLAMED, _AGREED, _OPENED = 0, 1, 2, 3
 

@@ -28,7 +28,7 @@ from coordinator.settlement.escrow.renetting import without
 from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Leg
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
-from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
+from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
 from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
 from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, numbers_of
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
@@ -64,6 +64,8 @@ def _on_message(context: Context, content: bytes) -> None:
     _check_expected(books, running, topic, number)
     if topic.step is Step.COMMIT:
         _set_aside(books, running.interval, number)
+        if message[:1] != WARM:
+            books.put_forgetful()
     books.put_slot(number, digest)
     _go_on(books, running, context.block.height)
 
@@ -139,7 +141,7 @@ def _close_gate(books: HubIntervals, running: Running, overdue: tuple[int, ...],
     excluded = tuple(sorted({*running.excluded, *overdue}))
     gate_height = running.gate_height or height
     session, cold = books.session, books.is_cold(running)
-    if not cold and session is not None and session.excluded != excluded:
+    if not cold and session is not None and (session.excluded != excluded or books.is_forgetful):
         _try_without(books, replace(running, gate_height=gate_height), overdue, height)
         return
     running = replace(running, excluded=excluded, gate_height=gate_height, round=1)

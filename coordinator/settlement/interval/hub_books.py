@@ -8,6 +8,7 @@ transfers            the agreement, while regions set their schedules
 last                 the last interval that ended
 absent               numbers of regions that were gone on without in it
 session              Session; absent after an interval that was not coupled
+forgetful            there if a region that committed does not remember the session
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from coordinator.settlement.interval.topics import Interval, read_interval
 NAME = "interval_hub"
 PREFIX = NAME.encode() + b"/"
 """Of the module's entries in the state."""
-_PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION = (
+_PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION, _FORGETFUL = (
     b"parameters",
     b"running",
     b"slot/",
@@ -34,6 +35,7 @@ _PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION = (
     b"last",
     b"absent",
     b"session",
+    b"forgetful",
 )
 
 
@@ -132,6 +134,11 @@ class HubIntervals:
         return running.attempt > 0 or self.session is None or self.session.began == running.interval
 
     @property
+    def is_forgetful(self) -> bool:
+        """Whether a region that has committed does not remember the session."""
+        return self.records.get(_FORGETFUL) is not None
+
+    @property
     def agreement(self) -> Agreed | None:
         """What was agreed, while regions set their schedules."""
         data = self.records.get(_TRANSFERS)
@@ -164,7 +171,7 @@ class HubIntervals:
 
     def put_running(self, running: Running) -> None:
         """The next step: what was said in the one before is over."""
-        for key, _ in tuple(self.records.items(_SLOT)):
+        for key in (_FORGETFUL, *(key for key, _ in tuple(self.records.items(_SLOT)))):
             self.records.delete(key)
         self.records.put(_RUNNING, running.encode())
 
@@ -190,6 +197,10 @@ class HubIntervals:
             self.records.delete(key)
         self.records.put(_LAST, running.interval.encode())
         self.records.put(_ABSENT, numbers_of(running.excluded))
+
+    def put_forgetful(self) -> None:
+        """A region does not remember the session; until the next step."""
+        self.records.put(_FORGETFUL, b"\x01")
 
     def put_slot(self, number: int, digest: bytes) -> None:
         """A region has spoken in the step at hand."""

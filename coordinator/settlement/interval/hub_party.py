@@ -94,7 +94,8 @@ class HubParty:
         if not self._is_complete(commitments):
             return
         interval = message_interval(topic.interval)
-        parts = _in_order({**commitments, **{region.index: region.commit(interval) for region in self._silent}})
+        committed = {number: message[1:] for number, message in commitments.items()}
+        parts = _in_order({**committed, **{region.index: region.commit(interval) for region in self._silent}})
         try:
             hub.start(interval, parts, closure.beacon, silent=closure.excluded)
         except ProtocolError as error:

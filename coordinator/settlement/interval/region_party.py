@@ -17,7 +17,7 @@ from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.offers import MarketRules
-from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Opened, Said
+from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
 from coordinator.settlement.interval.region import Resource
 from coordinator.settlement.interval.schedules import Curve, Schedule
@@ -62,14 +62,13 @@ class RegionParty:
         """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed."""
         assert topic.step is Step.COMMIT, "an attempt begins with commitments"
         self._messages, self._awaits, self.fault = {}, None, ""
-        if cold:
+        forgot = self._agent is None
+        if cold or self._agent is None:
             self._agent = self._fresh()
-        if self._agent is None:
-            self.fault = "this node was away when the session began; it takes part again with the next one"
-            return
         self._offered = offered(offers, resources, self._known.grid.network.bus_ids, self._known.rules)
         interval = message_interval(topic.interval)
-        self._messages[topic] = self._agent.commit(interval, self._offered.table.steps, self._known.window)
+        commitment = self._agent.commit(interval, self._offered.table.steps, self._known.window)
+        self._messages[topic] = (COLD if cold or forgot else WARM) + commitment
         self._messages[_at(topic, Step.SUBMIT, 1)] = self._agent.submit()
         self._awaits = _at(topic, Step.RESULT, 1)
 

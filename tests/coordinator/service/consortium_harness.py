@@ -66,7 +66,11 @@ class Consortium:
         pace: Mapping[str, int] = PACE,
         hub_pace: Mapping[str, int] = HUB_PACE,
         windows: Mapping[str, int] = WINDOWS,
+        limit: int = LIMIT,
+        credit: int = 0,
+        intervals: Mapping[str, Any] | None = None,
     ) -> None:
+        """`credit` is how far each owner may go below zero, `intervals` that section of the consortium file."""
         self.folder = folder / "consortium"
         self._logs = folder
         ports = free_ports(2 * len(ORGANIZATIONS))
@@ -74,7 +78,8 @@ class Consortium:
         self._metrics_ports = dict(zip(ORGANIZATIONS, ports[len(ORGANIZATIONS) :], strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.file = folder / "consortium.yaml"
-        accounts = [{"owner": name, "asset": ASSET, "balance": OWNED} for name in ORGANIZATIONS]
+        held = {"asset": ASSET, "balance": OWNED, "credit_limit": credit}
+        accounts = [{"owner": name, **held} for name in ORGANIZATIONS]
         common = {"epoch_length": epoch_length, "assets": [{"name": ASSET, "issuer": "alpha"}]}
         regions = [
             {
@@ -82,7 +87,7 @@ class Consortium:
                 "role": "region",
                 "pace": dict(pace),
                 "accounts": accounts,
-                "limits": {ASSET: LIMIT},
+                "limits": {ASSET: limit},
                 **common,
             }
             for name in REGIONS
@@ -92,7 +97,8 @@ class Consortium:
             {"name": name, "address": f"127.0.0.1:{port}", "metrics": f"127.0.0.1:{self._metrics_ports[name]}"}
             for name, port in self.ports.items()
         ]
-        content = {"name": "test", "organizations": organizations, "chains": [hub, *regions]}
+        content: dict[str, Any] = {"name": "test", "organizations": organizations, "chains": [hub, *regions]}
+        content |= {} if intervals is None else {"intervals": dict(intervals)}
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         gridaccord("init", self.file, "-o", self.folder)
         self.genesis = {chain: Home(self.home("alpha")).genesis(chain) for chain in (HUB, *REGIONS)}
@@ -304,7 +310,7 @@ class Consortium:
                 here = region_books(states[leg.region]).record(sid)
                 if here is None or here.state is not RegionState.COMMITTED:
                     total += leg.amount
-        return total
+        return total + hub.held(ASSET)
 
     def audit_all(self, names: Sequence[str] = ORGANIZATIONS) -> None:
         """Every ledger of every node is valid from its genesis."""

@@ -64,9 +64,9 @@ class IntervalNet:
         )
         self.regions = [self._region(number, section) for number in range(len(names))]
         self._register(names)
-        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL)
-        self.hub_duties = {name: HubDuty(name, known) for name in VALIDATORS}
-        self.region_duties = [self._duties(number, secrets[number]) for number in range(len(names))]
+        self.secrets = secrets
+        self.forget_hub()
+        self.region_duties = [self._duties(number) for number in range(len(names))]
         self._escrow_done: set[bytes] = set()
         self._texts: dict[bytes, HubMessage] = {}
         self._seen = [0] * len(names)
@@ -100,7 +100,17 @@ class IntervalNet:
             for validator in VALIDATORS[:3]:
                 assert self.hub.block(("escrow_region", content), signer=validator) == [""]
 
-    def _duties(self, number: int, secret: bytes) -> dict[str, RegionDuty]:
+    def forget_hub(self) -> None:
+        """All hub validators are new, or have lost what they remembered."""
+        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL)
+        self.hub_duties = {name: HubDuty(name, known) for name in VALIDATORS}
+
+    def forget(self, number: int) -> None:
+        """So are those of a region."""
+        self.region_duties[number] = self._duties(number)
+
+    def _duties(self, number: int) -> dict[str, RegionDuty]:
+        secret = self.secrets[number]
         known = RegionKnowledge(self.cut.regions[number], self.public, RULES, secret, "EUR", PublicationWindow())
         return {name: RegionDuty(name, known) for name in VALIDATORS}
 

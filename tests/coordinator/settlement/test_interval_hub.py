@@ -98,7 +98,7 @@ class Net:
         said = b"" if topic.step is Step.SCHEDULE else message
         return self.hub.block((MESSAGE, encode_message(proof, said)))[0]
 
-    def say(self, step: Step, *names: str, message: bytes = b"m", attempt: int = 0, number: int = 0) -> list[str]:
+    def say(self, step: Step, *names: str, message: bytes = b"\x00m", attempt: int = 0, number: int = 0) -> list[str]:
         """Regions say the same in a step, and it is relayed; what became of each."""
         codes = []
         for name in names or self.names:
@@ -191,14 +191,14 @@ def test_nothing_counts_out_of_its_place() -> None:
     submit, commit = Topic(HOUR, Step.SUBMIT, 0, 1), Topic(HOUR, Step.COMMIT)
     for name in NAMES:
         net.state(name, submit, b"early")
-        net.state(name, commit, b"root")
+        net.state(name, commit, b"\x00root")
     assert net.relay("A", submit, b"early") == "unexpected"
-    assert net.relay("A", commit, b"root") == ""
-    assert net.relay("A", commit, b"root") == "again"
+    assert net.relay("A", commit, b"\x00root") == ""
+    assert net.relay("A", commit, b"\x00root") == "again"
     assert net.relay("B", submit, b"early") == "unexpected"
     other = net.regions["B"].blocks[-1]
     assert isinstance(other.block.header, Header)
-    proof = event_proof(net.regions["B"], event_payload(commit, digest_of(b"root")))
+    proof = event_proof(net.regions["B"], event_payload(commit, digest_of(b"\x00root")))
     assert net.hub.block((MESSAGE, encode_message(proof, b"another message"))) == ["other_message"]
     assert net.hub.block((CONFIRM_HUB, proposal(submit, b"x").encode()), signer="v0") == ["unexpected"]
     assert net.hub.block((CONFIRM_HUB, Confirmation(commit, bytes(32)).encode()), signer="alice") == ["unexpected"]
@@ -220,8 +220,8 @@ def test_a_silent_region_is_gone_on_without_and_waited_for_more_briefly_until_it
     assert net.books.absent == (2,)
     net.close_gates(NEXT)
     for name in ("A", "B"):
-        net.state(name, Topic(NEXT, Step.COMMIT), b"root")
-        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"root") == ""
+        net.state(name, Topic(NEXT, Step.COMMIT), b"\x00root")
+        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"\x00root") == ""
     net.hub.block()
     assert net.waits_for is not None
     assert net.waits_for.step is Step.SUBMIT
@@ -239,8 +239,8 @@ def test_a_region_that_is_back_begins_a_new_attempt_in_which_nothing_is_remember
     net.set_schedules(0, 0, names=("A", "B"))
     net.close_gates(NEXT)
     for name in ("C", "A", "B"):
-        net.state(name, Topic(NEXT, Step.COMMIT), b"root")
-        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"root") == ""
+        net.state(name, Topic(NEXT, Step.COMMIT), b"\x00root")
+        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"\x00root") == ""
     running = net.books.running
     assert running is not None
     assert (running.topic, running.excluded) == (Topic(NEXT, Step.COMMIT, 1), ())

@@ -41,7 +41,8 @@ def rts_day(hours: int) -> tuple[RegionCut, list[Hour]]:
         for offer in offers:
             regions[number[offer.bus]][f"unit-{offer.id}"] = (offer.bus, Curve(offer.fixed_w, offer.steps))
         demand = interval_demand_w(case.grid, market)
-        for bus, power in demand.items():
+        loads = {bus.id for bus in case.grid.buses if bus.demand_mw or bus.shunt_mw}
+        for bus, power in ((bus, power) for bus, power in demand.items() if bus in loads):
             regions[number[bus]][f"load-{bus}"] = (bus, Curve(-power, ()))
         book = build_book(offers, demand, case.grid.bus_position, RULES)
         central = solve_central(Problem(cut.network, tabulate(book, RULES).steps, RULES))
@@ -144,3 +145,19 @@ def test_a_region_that_the_hub_went_on_without_clears_by_itself() -> None:
     offer_all(net, day[1])
     net.run(day[1][0])
     assert abs(objective(net)[-1] - day[1][2]) <= 1e-6 * day[1][2]
+
+
+def test_who_forgot_the_session_makes_all_begin_anew_and_nobody_is_left_out() -> None:
+    net, day = net_of(3)
+    for number, hour in enumerate(day):
+        offer_all(net, hour)
+        if number == 1:
+            net.forget(0)
+        if number == 2:
+            for region in range(3):
+                net.forget(region)
+            net.forget_hub()
+        net.run(hour[0])
+        assert HubIntervals.of(net.hub.state.view).absent == ()
+    for (_, _, optimum), reached in zip(day, objective(net), strict=True):
+        assert abs(reached - optimum) <= 1e-6 * abs(optimum)

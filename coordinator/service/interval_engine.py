@@ -1,0 +1,231 @@
+"""Drives the intervals on a node with a seat on the hub and on regions: gates, statements, relays, bills.
+
+What is due follows from the final states of the chains and what was heard since the session began (`hub_duty`,
+`region_duty`); a node that was away sits out until the next session. Computing takes a thread of its own, so that
+votes never wait for an optimum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from coordinator.ledger.errors import TransactionRefused
+from coordinator.ledger.receipt import DONE
+from coordinator.ledger.registry import CURRENT, committee, device_of
+from coordinator.ledger.store import Finalized
+from coordinator.service.errors import ServiceError
+from coordinator.service.log import Log
+from coordinator.service.metering import has_meter, metered
+from coordinator.service.relay import Side
+from coordinator.settlement.escrow.finalized import hub_books
+from coordinator.settlement.interval.confirmations import event_payload
+from coordinator.settlement.interval.hub import MESSAGE, encode_message
+from coordinator.settlement.interval.hub_duty import HubDuty, Request
+from coordinator.settlement.interval.region import Position, RegionIntervals
+from coordinator.settlement.interval.region_duty import RegionDuty, Relayed
+from coordinator.settlement.interval.schedules import Metered
+from coordinator.settlement.interval.topics import Interval
+from coordinator.settlement.interval.turns import is_turn
+
+_BILLED_BACK = 4
+"""Intervals whose bills are looked at again when readings come."""
+_IDLE_S = 0.5
+
+
+@dataclass(slots=True)
+class RegionSeat:
+    """A region's chain on this node, and this validator's part in its statements."""
+
+    side: Side
+    duty: RegionDuty
+    blocks: deque[Finalized] = field(default_factory=deque)
+    scheduled: deque[Interval] = field(default_factory=lambda: deque(maxlen=_BILLED_BACK))
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    side: Side
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class _ToProve:
+    seat: RegionSeat
+    relayed: Relayed
+
+
+class IntervalEngine:
+    """Of one node."""
+
+    def __init__(self, me: str, hub: Side, duty: HubDuty, seats: Sequence[RegionSeat], log: Log) -> None:
+        self._me = me
+        self._hub = hub
+        self._duty = duty
+        self._seats = tuple(seats)
+        self._log = log.bind(part="intervals")
+        self._hub_blocks: deque[Finalized] = deque()
+        self._under_way: set[tuple[int, Request]] = set()
+        self._relaying: dict[tuple[int, bytes], int] = {}
+        self._fault = ""
+        self._thread = ThreadPoolExecutor(1, "intervals")
+        hub.host.followers.append(self._hub_blocks.extend)
+        for seat in self._seats:
+            seat.side.host.followers.append(seat.blocks.extend)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                coming = [self._hub.host.new_block, *(seat.side.host.new_block for seat in self._seats)]
+                for owed in await loop.run_in_executor(self._thread, self._round):
+                    if isinstance(owed, _ToProve):
+                        tasks.create_task(self._relay(owed))
+                    else:
+                        self._say(tasks, owed)
+                await _first_of(coming)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # In the thread.
+
+    def _round(self) -> list[_Owed | _ToProve]:
+        hub = self._hub.host.told.view
+        while self._hub_blocks:
+            final = self._hub_blocks.popleft()
+            view = final.applied.state.view
+            self._duty.on_block(final.block, final.applied.receipts, view)
+            for seat in self._seats:
+                seat.duty.on_hub_block(final.block, final.applied.receipts)
+            hub = view
+        owed: list[_Owed | _ToProve] = [_Owed(self._hub, request) for request in self._duty.owed(hub)]
+        for seat in self._seats:
+            owed += self._of_region(seat)
+        self._tell_fault()
+        return owed
+
+    def _of_region(self, seat: RegionSeat) -> list[_Owed | _ToProve]:
+        while seat.blocks:
+            seat.duty.on_region_block(seat.blocks.popleft().block.header.height)
+        hub, state = self._hub.host.told.view, seat.side.host.told
+        region = state.view
+        seat.duty.advance(hub, region)
+        books = RegionIntervals.of(region)
+        requests = seat.duty.owed(hub, region, books.due(state.header.time_ms))
+        found: list[_Owed | _ToProve] = [_Owed(seat.side, request) for request in requests]
+        relayed = seat.duty.to_relay(hub, region)
+        if relayed is not None and self._is_relay_turn(seat, relayed):
+            found.append(_ToProve(seat, relayed))
+        return found + [_Owed(seat.side, request) for request in self._bills(seat, books)]
+
+    def _is_relay_turn(self, seat: RegionSeat, relayed: Relayed) -> bool:
+        """Nodes with seats on both chains take turns, by blocks of the hub."""
+        hub, region = self._hub.host.told, seat.side.host.told
+        key = (id(seat), relayed.topic.encode())
+        if key not in self._relaying and len(self._relaying) > 256:
+            self._relaying.clear()
+        since = self._relaying.setdefault(key, hub.header.height)
+        here = committee(region.view, CURRENT).names
+        ring = [name for name in committee(hub.view, CURRENT).names if name in here]
+        return self._me in ring and is_turn(key[1], ring, self._me, hub.header.height - since)
+
+    def _bills(self, seat: RegionSeat, books: RegionIntervals) -> list[Request]:
+        """Of the last intervals: the oldest bill that is due."""
+        gate = books.gate
+        if gate is not None and (not seat.scheduled or seat.scheduled[-1] != gate) and books.positions(gate):
+            seat.scheduled.append(gate)
+        for interval in seat.scheduled:
+            due = self._due(seat, interval, is_past=gate is not None and interval < gate)
+            if due is not None:
+                return seat.duty.bill(seat.side.host.told.view, interval, *due)
+        return []
+
+    def _due(self, seat: RegionSeat, interval: Interval, *, is_past: bool) -> tuple[int, list[Metered]] | None:
+        """A bill's version and rows: all, once the meters are there or the next gate is closed; then what came late."""
+        view = seat.side.host.told.view
+        positions = RegionIntervals.of(view).positions(interval)
+
+        def is_meter(name: str) -> bool:
+            return device_of(view, name) is not None
+
+        rows = self._metered(seat, interval, is_meter, positions)
+        first = [row for row in rows if positions[row.resource].version == 0]
+        if first:
+            silent = any(row.substituted and has_meter(is_meter, row.resource) for row in first)
+            return None if silent and not is_past else (1, first)
+        late = [row for row in rows if positions[row.resource].substituted and not row.substituted]
+        if not late:
+            return None
+        version = min(positions[row.resource].version for row in late) + 1
+        return version, [row for row in late if positions[row.resource].version + 1 == version]
+
+    def _metered(
+        self, seat: RegionSeat, interval: Interval, is_meter: Callable[[str], bool], positions: Mapping[str, Position]
+    ) -> list[Metered]:
+        def read() -> list[Metered]:
+            return metered(seat.side.evidence.readings(), is_meter, interval, positions)
+
+        return seat.side.evidence.submit(read).result()
+
+    def _tell_fault(self) -> None:
+        faults = [self._duty.fault, *(seat.duty.fault for seat in self._seats)]
+        fault = next((text for text in faults if text), "")
+        if fault and fault != self._fault:
+            self._log.warning("sits out", reason=fault)
+        self._fault = fault
+
+    # On the loop.
+
+    def _say(self, tasks: asyncio.TaskGroup, owed: _Owed) -> None:
+        key = (id(owed.side), owed.request)
+        if key not in self._under_way:
+            self._under_way.add(key)
+            tasks.create_task(self._submit(owed.side, owed.request, key))
+
+    async def _submit(self, side: Side, request: Request, key: tuple[int, Request]) -> None:
+        try:
+            outcome = await side.own.submit(*request)
+            if outcome.receipt.code != DONE:
+                self._log.info("not counted", kind=request[0], code=outcome.receipt.code, detail=outcome.receipt.detail)
+        except (TransactionRefused, ServiceError) as error:
+            self._log.warning("statement failed", kind=request[0], reason=str(error))
+        finally:
+            self._under_way.discard(key)
+
+    async def _relay(self, owed: _ToProve) -> None:
+        """Prove a statement of a region on the hub."""
+        seat, topic = owed.seat, owed.relayed.topic
+        stated = RegionIntervals.of(seat.side.host.told.view).stated(topic)
+        if stated is None:
+            return
+        chain_id = seat.side.host.genesis.chain_id
+        key = (id(self._hub), (MESSAGE, chain_id + topic.encode()))
+        if key in self._under_way:
+            return
+        self._under_way.add(key)
+        try:
+            known = hub_books(self._hub.host.told).chains.epoch(chain_id)
+            evidence = seat.side.evidence
+            proof = await asyncio.wrap_future(evidence.submit(evidence.statement, event_payload(topic, stated), known))
+            if proof is not None:
+                await self._hub.own.submit(MESSAGE, encode_message(proof, owed.relayed.message))
+        except (TransactionRefused, ServiceError) as error:
+            self._log.warning("relaying failed", topic=str(topic), reason=str(error))
+        finally:
+            self._under_way.discard(key)
+
+
+async def _first_of(events: Sequence[asyncio.Event]) -> None:
+    """Until one of them is set, or a moment has passed."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,168 @@
+"""Intervals in real processes: RTS-GMLC in three regions of four validators, from offers to money, with nodes dying."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from coordinator.ledger.block import decode_payload
+from coordinator.ledger.database import open_database
+from coordinator.ledger.keys import load_key
+from coordinator.ledger.transaction import Transaction, sign_transaction
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
+from coordinator.settlement.interval.decisions import Agreed, decode_hub_message
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.region import OFFERS, TARGET, RegionIntervals
+from coordinator.settlement.interval.schedules import Offers
+from coordinator.settlement.interval.topics import Interval
+from protos.gridaccord.v1 import service_pb2 as pb
+from tests.coordinator.service.consortium_harness import HUB, ORGANIZATIONS, REGIONS, Consortium
+from tests.coordinator.settlement.test_intervals import DAY, Hour, rts_day
+from topology.case_files import read_case
+
+HOURS = 4
+WITHIN_S = 240.0
+CREDIT = 10**15
+AREAS = {"1": "north", "2": "south", "3": "west"}
+
+
+@dataclass
+class Market:
+    """A consortium that couples, and the hours of the day that were offered so far."""
+
+    consortium: Consortium
+    day: list[Hour]
+    names: tuple[str, ...]
+    hours: list[Hour] = field(default_factory=list)
+
+    async def send(self, chain: str, kind: str, content: bytes) -> None:
+        """A transaction of alpha's, final and carried out."""
+        genesis = self.consortium.genesis[chain]
+        signer = load_key(self.consortium.home("alpha") / "keys" / "participant.key")
+        at = next(name for name in ORGANIZATIONS if self.consortium.processes[name].poll() is None)
+        async with self.consortium.client(at) as client:
+            known = await client.call(
+                "GetParticipant", pb.ParticipantRequest(chain_id=genesis.chain_id, participant="alpha")
+            )
+            body = Transaction("alpha", known.next_sequence, known.height + 10**6, kind, content)
+            encoded = sign_transaction(signer, genesis.chain_id, body).encoded
+            request = pb.SubmitRequest(chain_id=genesis.chain_id, transaction=encoded, wait=True)
+            reply = await client.call("Submit", request, WITHIN_S)
+            assert not reply.code, f"{chain} {kind}: {reply.code} {reply.detail}"
+
+    async def open_hour(self) -> Interval:
+        """Offers of the next hour, and the word that closes the gates."""
+        interval, regions, _ = hour = self.day[len(self.hours)]
+        self.hours.append(hour)
+        for name, offered in zip(self.names, regions, strict=True):
+            curves = sorted(((key, curve) for key, (_, curve) in offered.items()), key=lambda item: item[0].encode())
+            await self.send(name, OFFERS, Offers(interval, tuple(curves)).encode())
+        for name in REGIONS:
+            await self.send(name, TARGET, interval.encode())
+        return interval
+
+    async def ended(self, interval: Interval, at: str = "beta") -> None:
+        """Until a node knows that the hub has ended the interval."""
+
+        async def is_over() -> bool:
+            last = HubIntervals.of(self.consortium.state(at, HUB).view).last
+            return last is not None and last >= interval
+
+        await self.consortium.until(f"the hub ends {interval}", is_over, WITHIN_S)
+
+    async def scheduled(self, interval: Interval, at: str = "beta") -> None:
+        """Until every region has a schedule."""
+
+        async def everywhere() -> bool:
+            views = [self.consortium.state(at, name).view for name in REGIONS]
+            return all(RegionIntervals.of(view).positions(interval) for view in views)
+
+        await self.consortium.until(f"schedules of {interval}", everywhere, WITHIN_S)
+
+    def agreements(self, at: str = "beta") -> list[int]:
+        """Objectives that a quorum of hub validators agreed on, in micro-units per hour, from the ledger."""
+        with open_database(self.consortium.ledger(at, HUB), read_only=True) as connection:
+            payloads = [row[0] for row in connection.execute("SELECT payload FROM blocks WHERE height > 0")]
+        found = set()
+        for payload in payloads:
+            for signed in decode_payload(payload):
+                if signed.transaction.kind == CONFIRM_HUB:
+                    given = decode_confirmation(signed.transaction.content)
+                    said = None if given.message is None else decode_hub_message(given.message)
+                    if isinstance(said, Agreed):
+                        found.add(said.objective_micro_per_h)
+        return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    folder = tmp_path_factory.mktemp("market")
+    case = read_case(DAY)
+    with (folder / "regions.csv").open("w", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["bus", "region"])
+        writer.writerows([bus.id, AREAS[bus.area]] for bus in case.grid.buses)
+    cut, day = rts_day(HOURS)
+    intervals = {
+        "grid": str(DAY),
+        "regions": "regions.csv",
+        "opens": "2020-01-27T00:00:00+00:00",
+        "stepper": "alpha",
+        "collateral": 10**13,
+        "step_blocks": 60,
+    }
+    names = tuple(AREAS[name] for name in cut.interconnection.region_names)
+    with Consortium(folder, limit=10**15, credit=CREDIT, intervals=intervals) as consortium:
+        asyncio.run(consortium.ready())
+        yield Market(consortium, day, names)
+
+
+def test_an_hour_from_offers_to_money(market: Market) -> None:
+    async def run() -> None:
+        interval = await market.open_hour()
+        await market.ended(interval)
+        await market.scheduled(interval)
+        await market.consortium.rest()
+
+    asyncio.run(run())
+    optimum = market.hours[0][2]
+    assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
+
+
+def test_validators_that_die_in_the_middle_delay_nothing_for_long(market: Market) -> None:
+    async def run() -> None:
+        interval = await market.open_hour()
+        market.consortium.kill("gamma")
+        await market.ended(interval)
+        await market.scheduled(interval)
+        market.consortium.start("gamma")
+        await market.consortium.ready()
+
+    asyncio.run(run())
+
+
+def test_after_all_have_died_the_next_hour_begins_anew(market: Market) -> None:
+    async def run() -> None:
+        market.consortium.restart(*ORGANIZATIONS)
+        await market.consortium.ready()
+        interval = await market.open_hour()
+        await market.ended(interval)
+        await market.scheduled(interval)
+        interval = await market.open_hour()
+        await market.ended(interval)
+        await market.scheduled(interval)
+        await market.consortium.rest()
+
+    asyncio.run(run())
+    optimum = market.hours[-1][2]
+    assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
+    market.consortium.kill(*ORGANIZATIONS, number=signal.SIGTERM)
+    market.consortium.audit_all()
+    logged = [json.loads(line) for line in market.consortium.log("alpha").splitlines() if line.startswith("{")]
+    assert any(entry.get("part") == "intervals" for entry in logged) or logged
