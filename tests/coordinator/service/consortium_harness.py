@@ -69,6 +69,7 @@ class Consortium:
         limit: int = LIMIT,
         credit: int = 0,
         intervals: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
         """`credit` is how far each owner may go below zero, `intervals` that section of the consortium file."""
         self.folder = folder / "consortium"
@@ -88,6 +89,7 @@ class Consortium:
                 "pace": dict(pace),
                 "accounts": accounts,
                 "limits": {ASSET: limit},
+                "parameters": dict(parameters or {}),
                 **common,
             }
             for name in REGIONS
@@ -307,6 +309,8 @@ class Consortium:
             if record is None or record.outcome is not Outcome.COMMIT:
                 continue
             for leg in record.opening.open.legs:
+                if leg.region not in states:
+                    continue
                 here = region_books(states[leg.region]).record(sid)
                 if here is None or here.state is not RegionState.COMMITTED:
                     total += leg.amount
