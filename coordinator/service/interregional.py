@@ -85,7 +85,7 @@ class Interregional:
     async def close(self) -> None:
         """Release the files."""
         if self._engine is not None:
-            self._engine.close()
+            await asyncio.to_thread(self._engine.close)
         for evidence in self.evidence.values():
             await asyncio.to_thread(evidence.close)
 

@@ -90,8 +90,8 @@ class IntervalEngine:
                 await _first_of(coming)
 
     def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Wait for what the thread is at, before the ledgers that it reads are closed."""
+        self._thread.shutdown(cancel_futures=True)
 
     # In the thread.
 

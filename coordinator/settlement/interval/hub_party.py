@@ -73,7 +73,7 @@ class HubParty:
         if cold:
             self._hub = Hub(self._known.public, self._known.rules, self._known.asset)
         elif self._hub is None:
-            self.fault = "this node was away when the session began; it takes part again with the next one"
+            self.sit_out("this node was away when the session began; it takes part again with the next one")
 
     def sit_out(self, reason: str) -> None:
         """Until the next session."""

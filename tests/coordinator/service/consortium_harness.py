@@ -127,7 +127,12 @@ class Consortium:
         with (self._logs / f"{name}.log").open("ab") as log:
             command = [sys.executable, *program, str(self.home(name)), *options]
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, cwd=ROOT, env=environment()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=ROOT,
+                env={**environment(), "PYTHONFAULTHANDLER": "1"},
             )
 
     def send(self, name: str, number: int) -> None:
@@ -139,7 +144,12 @@ class Consortium:
         for name in names:
             self.send(name, number)
         for name in names:
-            self.processes[name].wait(WITHIN_S)
+            try:
+                self.processes[name].wait(WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.send(name, signal.SIGABRT)
+                self.processes[name].wait()
+                raise AssertionError(f"{name} does not end; its threads:\n{self.log(name)[-6000:]}") from None
 
     def restart(self, *names: str, program: Sequence[str] = ("-c", SERVE), options: Sequence[str] = ()) -> None:
         """Kill nodes that run, all of them before the first starts again."""

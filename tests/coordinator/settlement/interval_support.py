@@ -102,8 +102,11 @@ class IntervalNet:
 
     def forget_hub(self) -> None:
         """All hub validators are new, or have lost what they remembered."""
-        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL)
-        self.hub_duties = {name: HubDuty(name, known) for name in VALIDATORS}
+        self.hub_duties = {name: self.new_hub_duty(name) for name in VALIDATORS}
+
+    def new_hub_duty(self, name: str) -> HubDuty:
+        """Of a validator that remembers nothing."""
+        return HubDuty(name, HubKnowledge(self.public, RULES, "EUR", COLLATERAL))
 
     def forget(self, number: int) -> None:
         """So are those of a region."""

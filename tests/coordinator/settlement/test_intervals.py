@@ -161,3 +161,15 @@ def test_who_forgot_the_session_makes_all_begin_anew_and_nobody_is_left_out() ->
         assert HubIntervals.of(net.hub.state.view).absent == ()
     for (_, _, optimum), reached in zip(day, objective(net), strict=True):
         assert abs(reached - optimum) <= 1e-6 * abs(optimum)
+
+
+def test_a_hub_validator_that_was_away_sits_out_and_is_back_with_the_next_session() -> None:
+    net, day = net_of(3)
+    for number, hour in enumerate(day):
+        offer_all(net, hour)
+        if number == 1:
+            net.hub_duties["v1"] = net.new_hub_duty("v1")
+        net.run(hour[0])
+        assert ("was away" in net.hub_duties["v1"].fault) == (number > 0)
+    for (_, _, optimum), reached in zip(day, objective(net), strict=True):
+        assert abs(reached - optimum) <= 1e-6 * abs(optimum)
