@@ -1,0 +1,247 @@
+"""Carries a manifest out on a running consortium: load and faults, phase by phase.
+
+A transaction is signed once and given to one node after the other until its receipt is there, so whatever dies
+meanwhile, each is carried out once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
+from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
+from coordinator.ledger.keys import load_key
+from coordinator.ledger.readings import Column, MeterBatch, sign_column
+from coordinator.ledger.receipt import Receipt
+from coordinator.ledger.transaction import Transaction, sign_transaction
+from coordinator.service.errors import CallFailed
+from coordinator.service.paying import Payment as Wanted
+from coordinator.service.paying import opened_in, sign_payment
+from coordinator.service.proving import verify_receipt
+from coordinator.settlement.escrow.types import SettlementId
+from protos.gridaccord.v1 import ledger_pb2
+from protos.gridaccord.v1 import service_pb2 as pb
+from tests.coordinator.service.consortium_harness import ASSET, HUB, ORGANIZATIONS, REGIONS, Consortium
+from tests.coordinator.service.gated_network import GatedNetwork
+from tests.coordinator.service.manifest_faults import CHAINS, PATIENCE_S, Faults
+from tests.coordinator.service.manifest_plan import Expected, Local, Manifest, Money, Operation, Payment, Readings
+
+METERS = 3
+"""A region."""
+_ATTEMPT_S = 6.0
+_VALID_BLOCKS = 10**6
+_STEP_S = 60
+_SAME_HEIGHT_BLOCKS = 20
+_REFUSALS = {"transfer": "insufficient_balance", "escrow_open": "escrow_h1"}
+
+
+@dataclass(slots=True)
+class Done:
+    """What the operations of a manifest came to: settlements with what must become of them, readings by region."""
+
+    settlements: dict[SettlementId, Expected] = field(default_factory=dict)
+    registers: dict[str, dict[tuple[str, int], int]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    phases_s: list[float] = field(default_factory=list)
+
+
+class Run:
+    """Of one manifest."""
+
+    def __init__(self, manifest: Manifest, consortium: Consortium, network: GatedNetwork) -> None:
+        self._manifest = manifest
+        self._consortium = consortium
+        self._faults = Faults(consortium, network)
+        self._sequences: Counter[tuple[str, str]] = Counter()
+        self._keys = {name: load_key(consortium.home(name) / "keys" / "participant.key") for name in ORGANIZATIONS}
+        self._salts = random.Random(manifest.seed)
+        self._read_from_s = int(time.time()) // _STEP_S * _STEP_S - 20 * 86_400
+        self.done = Done(registers={region: {} for region in REGIONS})
+
+    async def carry_out(self) -> Done:
+        """All phases, and then until everything is settled."""
+        await self._recovered("the beginning")
+        await asyncio.gather(*(self._register_meters(region) for region in REGIONS))
+        for phase in self._manifest.phases:
+            started = time.monotonic()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._faults.happen(phase.fault))
+                for operations in _in_turn(phase.operations):
+                    tasks.create_task(self._work(operations, started))
+            await self._recovered(str(phase.fault))
+            self.done.phases_s.append(round(time.monotonic() - started, 1))
+        for name in ORGANIZATIONS:
+
+            async def at_rest(name: str = name) -> bool:
+                return self._consortium.is_at_rest(name)
+
+            await self._consortium.until(f"{name} is at rest", at_rest, PATIENCE_S)
+        return self.done
+
+    # Between faults.
+
+    async def _recovered(self, after: str) -> None:
+        """Until every node is connected to all others, votes, and has finalized something new on every chain."""
+        before = {chain: max(self._faults.height(name, chain) for name in ORGANIZATIONS) for chain in CHAINS}
+
+        async def all_well() -> bool:
+            replies = await asyncio.gather(*(self._status(name) for name in ORGANIZATIONS))
+            found = [reply for reply in replies if reply is not None]
+            return len(found) == len(ORGANIZATIONS) and _are_well(found, before)
+
+        try:
+            await self._consortium.until(f"all are well after {after}", all_well, PATIENCE_S)
+        except AssertionError as error:
+            replies = await asyncio.gather(*(self._status(name) for name in ORGANIZATIONS))
+            raise AssertionError(f"{error}\nlast status, heights wanted {before}: {replies}") from None
+
+    async def _status(self, name: str) -> pb.StatusReply | None:
+        async with self._consortium.client(name, "auditor") as client:
+            try:
+                reply: pb.StatusReply = await client.call("GetStatus", pb.StatusRequest(), _ATTEMPT_S)
+            except CallFailed:
+                return None
+        return reply
+
+    # Load.
+
+    async def _work(self, operations: list[Operation], started: float) -> None:
+        for operation in operations:
+            await asyncio.sleep(started + operation.at_ms / 1000 - time.monotonic())
+            match operation:
+                case Local():
+                    await self._move(operation)
+                case Payment():
+                    await self._pay(operation)
+                case Readings():
+                    await self._read(operation)
+            self.done.counts[type(operation).__name__.lower()] += 1
+
+    async def _move(self, wanted: Local) -> None:
+        if wanted.kind is Money.TRANSFER:
+            content = ledger_pb2.Transfer(to=wanted.payee, asset=ASSET, amount=wanted.amount).SerializeToString()
+        else:
+            content = ledger_pb2.Issue(owner=wanted.payee, asset=ASSET, amount=wanted.amount).SerializeToString()
+        receipt = await self._submit(wanted.region, wanted.signer, wanted.kind.value, content, wanted.via)
+        self._check(wanted, wanted.kind.value, receipt)
+
+    async def _pay(self, wanted: Payment) -> None:
+        hub = self._consortium.genesis[HUB]
+        payment = Wanted(wanted.signer, wanted.source, wanted.target, wanted.account, ASSET, wanted.amount)
+        height = max(self._faults.height(name, HUB) for name in ORGANIZATIONS)
+        content = sign_payment(payment, hub, height, self._keys[wanted.signer]).encoded
+        receipt = await self._submit(HUB, wanted.signer, "escrow_open", content, wanted.via)
+        self._check(wanted, "escrow_open", receipt)
+        if not receipt.code:
+            self.done.settlements[opened_in(receipt)] = wanted.expected
+
+    def _check(self, wanted: Local | Payment, kind: str, receipt: Receipt) -> None:
+        expected = _REFUSALS[kind] if wanted.expected is Expected.REFUSED else ""
+        assert receipt.code == expected, f"{wanted}: {receipt.code or 'carried out'}"
+
+    async def _read(self, wanted: Readings) -> None:
+        """Every meter's next columns; registers grow alike."""
+        known, chain_id = self.done.registers[wanted.region], self._consortium.genesis[wanted.region].chain_id
+        columns = []
+        for device in _meters(wanted.region):
+            begun = [start_s for name, start_s in known if name == device]
+            start_s = max(begun) + _STEP_S if begun else self._read_from_s
+            last = known[device, start_s - _STEP_S] if begun else 0
+            registers = tuple(last + sum(wanted.growth_wh[: n + 1]) for n in range(len(wanted.growth_wh)))
+            ends_s = [start_s + _STEP_S * (n + 1) for n in range(len(registers))]
+            column = Column(device, start_s, _STEP_S, 0, tuple(1000 * end_s for end_s in ends_s), registers)
+            columns.append(sign_column(_key_of(device), chain_id, column))
+            known |= {(device, end_s - _STEP_S): value for end_s, value in zip(ends_s, registers, strict=True)}
+        await self._deliver(wanted, chain_id, MeterBatch(self._salts.randbytes(16), tuple(columns)))
+
+    async def _deliver(self, wanted: Readings, chain_id: bytes, batch: MeterBatch) -> None:
+        for at in self._nodes(wanted.via, f"{wanted} is final"):
+            async with self._consortium.client(at) as client:
+                try:
+                    reply = await client.submit_readings(chain_id, batch, _ATTEMPT_S)
+                except CallFailed as error:
+                    if "delivered before" in str(error):
+                        return
+                    await asyncio.sleep(0.1)
+                    continue
+            assert not reply.code, f"{wanted}: {reply.code}: {reply.detail}"
+            return
+
+    async def _register_meters(self, region: str) -> None:
+        owner, chain_id = ORGANIZATIONS[0], self._consortium.genesis[region].chain_id
+        for device in _meters(region):
+            claim = KeyClaim(Holder.DEVICE, device, owner, owner)
+            key = _key_of(device)
+            possession = prove_possession(key, chain_id, claim)
+            content = ledger_pb2.NewDevice(device=device, public_key=key.public_key, possession=possession)
+            receipt = await self._submit(region, owner, "register_device", content.SerializeToString(), owner)
+            assert not receipt.code, f"{device}: {receipt.code}"
+
+    # Transactions.
+
+    async def _submit(self, chain: str, signer: str, kind: str, content: bytes, via: str) -> Receipt:
+        """The receipt of a transaction, proven from genesis."""
+        genesis = self._consortium.genesis[chain]
+        body = Transaction(signer, self._sequences[chain, signer], _VALID_BLOCKS, kind, content)
+        self._sequences[chain, signer] += 1
+        signed = sign_transaction(self._keys[signer], genesis.chain_id, body)
+        digest = signed.digest(genesis.chain_id)
+        submission = pb.SubmitRequest(chain_id=genesis.chain_id, transaction=signed.encoded, wait=True)
+        query = pb.TransactionRequest(chain_id=genesis.chain_id, digest=digest)
+        for at in self._nodes(via, f"{body} is final"):
+            async with self._consortium.client(at) as client:
+                try:
+                    await client.call("Submit", submission, _ATTEMPT_S)
+                except CallFailed:
+                    await asyncio.sleep(0.1)  # It may be final all the same.
+                try:
+                    proof = await client.call("GetTransaction", query, _ATTEMPT_S)
+                except CallFailed:
+                    continue
+            return verify_receipt(proof, digest, genesis, Ed25519Scheme())[1]
+        raise AssertionError("unreachable")
+
+    def _nodes(self, via: str, what: str) -> Iterator[str]:
+        """One after the other, again and again; fails after a deadline."""
+        deadline = time.monotonic() + PATIENCE_S
+        place = ORGANIZATIONS.index(via)
+        for name in cycle(islice(cycle(ORGANIZATIONS), place, place + len(ORGANIZATIONS))):
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"--- {one}\n{self._consortium.log(one)[-2500:]}" for one in ORGANIZATIONS)
+                raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}\n{logs}")
+            yield name
+
+
+def _in_turn(operations: tuple[Operation, ...]) -> list[list[Operation]]:
+    """Those of one signer, or of one region's meters, one after another; the others beside them."""
+    queues: dict[str, list[Operation]] = {}
+    for operation in operations:
+        queue = f"meters of {operation.region}" if isinstance(operation, Readings) else operation.signer
+        queues.setdefault(queue, []).append(operation)
+    return list(queues.values())
+
+
+def _are_well(replies: list[pb.StatusReply], before: dict[str, int]) -> bool:
+    """Connected, voting, healthy, beyond these heights, and close together."""
+    connected = all(peer.connected for reply in replies for peer in reply.peers)
+    chains = [chain for reply in replies for chain in reply.chains]
+    sound = all(one.may_vote and one.healthy and one.height > before[one.name] for one in chains)
+    heights = [[one.height for one in chains if one.name == name] for name in CHAINS]
+    close = all(max(found) - min(found) <= _SAME_HEIGHT_BLOCKS for found in heights)
+    registered = all(len(one.regions) == len(REGIONS) for one in chains if one.name == HUB)
+    return connected and sound and close and registered
+
+
+def _meters(region: str) -> list[str]:
+    return [f"{region}-meter-{number}" for number in range(METERS)]
+
+
+def _key_of(device: str) -> Ed25519Signer:
+    return Ed25519Signer(hashlib.sha256(device.encode()).digest())
