@@ -19,6 +19,13 @@ class TransactionRefused(ValueError):
     """A transaction that may not stand in a block at all: signature, signer, sequence number or validity."""
 
 
+class Contradiction(RuntimeError):
+    """What a transaction proves cannot be true together with the state before it: it stands in no block on that state.
+
+    Mostly the state is an old one, of a node that lags, and a later one agrees with the transaction.
+    """
+
+
 class BlockRefused(ValueError):
     """A block that does not follow from its parent; `field` names what is wrong with it."""
 

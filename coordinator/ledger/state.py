@@ -19,7 +19,7 @@ from coordinator.consensus.errors import DecodeError
 from coordinator.consensus.header import Header, payload_digest
 from coordinator.consensus.signing import Scheme
 from coordinator.ledger.block import Block, decode_payload, encode_payload, fits, transactions_root
-from coordinator.ledger.errors import BlockRefused, BooksBroken, Rejected, TransactionRefused
+from coordinator.ledger.errors import BlockRefused, BooksBroken, Contradiction, Rejected, TransactionRefused
 from coordinator.ledger.history import Frontier, leaves_root
 from coordinator.ledger.invariants import check_changes
 from coordinator.ledger.receipt import DONE, END_OF_BLOCK, Receipt
@@ -215,14 +215,16 @@ class Machine:
         included: list[SignedTransaction] = []
         receipts = []
         for signed in transactions:
+            before = view.tree
             try:
                 self._admit(view, block, signed)
-            except TransactionRefused as error:
-                if leave_out:
-                    continue
-                raise BlockRefused("payload", f"transaction {len(included)}: {error}") from None
-            receipts.append(self._carry_out(view, block, signed, len(included)))
-            included.append(signed)
+                receipts.append(self._carry_out(view, block, signed, len(included)))
+            except (TransactionRefused, Contradiction) as error:
+                if not leave_out:
+                    raise BlockRefused("payload", f"transaction {len(included)}: {error}") from None
+                view.tree = before
+            else:
+                included.append(signed)
         receipts.append(self._end_of_block(view, block, len(included)))
         if block.height == boundary_height(block.epoch, state.epoch_length):
             end_epoch(view)

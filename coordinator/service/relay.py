@@ -19,7 +19,7 @@ from coordinator.service.log import Log
 from coordinator.service.own_transactions import OwnTransactions
 from coordinator.service.turns import Moment, Turns
 from coordinator.settlement.escrow.finalized import hub_books, region_books
-from coordinator.settlement.escrow.missing import Item, Kind, missing
+from coordinator.settlement.escrow.missing import Item, Kind, check_agreement, missing
 
 _UNDER_WAY_MAX = 32
 _ROUND_S, _REST = 0.02, 4
@@ -81,6 +81,7 @@ class Relay:
         self._seen = seen
         ring = sorted({*committee(hub.view, CURRENT).names} & {*committee(region.view, CURRENT).names})
         evidence = self._region.evidence
+        await asyncio.wrap_future(evidence.submit(check_agreement, hub_books(hub), region_books(region)))
         found = await asyncio.wrap_future(evidence.submit(missing, hub_books(hub), region_books(region)))
         self._turns.update(found, ring, self._now())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from coordinator.ledger.errors import Contradiction
+
 
 class EscrowRefused(ValueError):
     """An input that a rule refuses: nothing changed. `rule` is its id in the package's docstring."""
@@ -11,10 +13,12 @@ class EscrowRefused(ValueError):
         self.rule = rule
 
 
-class RegionHalted(RuntimeError):
-    """Finalized hub events contradict this region's finalized state: more than f validators of a chain lied.
+class RegionHalted(Contradiction):
+    """A hub event contradicts this region's state.
 
-    The region's chain must stop and its operators compare the proofs; no rule can repair it.
+    Where both are final, more than f validators of a chain lied: the region must stop and its operators compare the
+    proofs; no rule can repair it. A node that lags, or a block on a parent that will not be final, meets this with
+    a decision of which the YES is not in its state yet, or never will be: then the event waits.
     """
 
 

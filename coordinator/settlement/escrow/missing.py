@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from coordinator.settlement.escrow import guards
+from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import HubRecord, RegionRecord, RegionState
-from coordinator.settlement.escrow.types import SettlementId
+from coordinator.settlement.escrow.types import Outcome, SettlementId
 
 BOUNDARIES_MAX = 16
 """Of one chain at once."""
@@ -28,6 +29,13 @@ class Kind(Enum):
     CLOSED = 3
     VERDICT = 4
     APPLIED = 5
+
+
+_UNLIKE = {
+    Outcome.COMMIT: (RegionState.NO, RegionState.ABORTED),
+    Outcome.ABORT: (RegionState.COMMITTED,),
+}
+"""States of a region that no decision of this kind can follow, or have preceded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,18 @@ def missing(hub: HubLedger, region: RegionLedger) -> tuple[Item, ...]:
         return tuple(to_region)
     to_hub = () if entry.frozen else (*_boundaries(hub, region, to_hub=True, name=name), *_receipts(hub, region, name))
     return (*to_region, *_decisions(hub, region, name), *to_hub)
+
+
+def check_agreement(hub: HubLedger, region: RegionLedger) -> None:
+    """Raise RegionHalted where what is final on the two chains cannot be reconciled, however far each has come."""
+    for sid in hub.index.of(region.region):
+        settled, here = hub.record(sid), region.record(sid)
+        if settled is None or here is None or settled.outcome is None:
+            continue
+        wrong = _UNLIKE[settled.outcome]
+        if here.state in wrong and guards.same_opening(here.open_digest, settled.opening.digest):
+            outcome, name = settled.outcome.name, region.region
+            raise RegionHalted(f"{sid} is {here.state.name} in {name} and {outcome} on the hub: compare their proofs")
 
 
 def _boundaries(

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.consensus.errors import DecodeError
-from coordinator.consensus.header import Header
+from coordinator.consensus.header import Header, payload_digest
 from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.accounts import balance
+from coordinator.ledger.block import Block, encode_payload
 from coordinator.ledger.boundary import Boundary
 from coordinator.ledger.codec import Writer
-from coordinator.ledger.errors import GenesisError
+from coordinator.ledger.errors import BlockRefused, GenesisError
 from coordinator.ledger.genesis import decode_genesis, encode_genesis, machine_of, start
 from coordinator.ledger.handlers import CORE
 from coordinator.ledger.history import prove_leaf
@@ -27,7 +28,6 @@ from coordinator.ledger.view import BlockContext, Context, Records, View
 from coordinator.settlement.escrow import ledger_books
 from coordinator.settlement.escrow.chains import ESCROW_EVENT, encode_fork
 from coordinator.settlement.escrow.encoding import authorisation_bytes, decode_event, seal
-from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region, has_signalled
 from coordinator.settlement.escrow.hub_record import open_payment
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
@@ -457,16 +457,26 @@ def test_a_forked_region_is_frozen_by_its_two_certificates() -> None:
     assert (record.outcome, record.reason) == (Outcome.ABORT, Reason.FROZEN)
 
 
-def test_a_commit_that_nobody_agreed_to_stops_the_regions_chain() -> None:
-    ledgers = Ledgers()
-    ledgers.hub.block(("escrow_open", ledgers.opening().encoded))
-    other = Ledgers()
-    other.hub.block(("escrow_open", other.opening().encoded))
-    assert ledgers.hub.chain_id == other.hub.chain_id
-    other.relay()
-    decided = other.hub.proofs(Decided)
-    with pytest.raises(RegionHalted):
-        ledgers.regions["A"].block(("escrow_event", decided[0]))
+def test_a_commit_whose_yes_is_not_known_stands_in_no_block_and_waits() -> None:
+    """The region's node lags: others have agreed, the hub has committed, and its queue has the decision already."""
+    ledgers, ahead = Ledgers(), Ledgers()
+    ahead.hub.block(("escrow_open", ahead.opening().encoded))
+    ahead.relay()
+    region = ledgers.regions["A"]
+    decided = region.transaction("carol", "escrow_event", ahead.hub.proofs(Decided)[0])
+    other = region.transaction("bob", "transfer", pb.Transfer(to="alice", asset="EUR", amount=1).SerializeToString())
+    before = region.state
+    assert codes(region.make(decided, other).applied) == [""], "the transfer alone"
+    payload = encode_payload([decided])
+    header = region.machine.build(before, (), before.header.time_ms + 1)[0].header
+    block = Block(replace(header, payload_digest=payload_digest(payload)), payload)
+    with pytest.raises(BlockRefused, match=r"payload: transaction 0: the hub committed 7/0, which is unknown here"):
+        region.machine.apply(before, block)
+    assert region.block(("escrow_event", ahead.hub.proofs(Opened)[0])) == [""]
+    assert region.block(("escrow_event", ahead.hub.proofs(Decided)[0])) == [""]
+    record = ledgers.region_books("A").record(SettlementId(7, 0))
+    assert record is not None
+    assert record.state is RegionState.COMMITTED
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from coordinator.ledger.accounts import available
 from coordinator.settlement.escrow.books import RegionEntry
 from coordinator.settlement.escrow.encoding import seal
+from coordinator.settlement.escrow.errors import RegionHalted
 from coordinator.settlement.escrow.finalized import hub_books, region_books
 from coordinator.settlement.escrow.handlers import ESCROW_HUB
 from coordinator.settlement.escrow.hub_record import freeze
 from coordinator.settlement.escrow.ledger_books import HubLedger
-from coordinator.settlement.escrow.missing import BOUNDARIES_MAX, Item, Kind, missing
+from coordinator.settlement.escrow.missing import BOUNDARIES_MAX, Item, Kind, check_agreement, missing
 from coordinator.settlement.escrow.proofs import ProvenFork
 from coordinator.settlement.escrow.types import Closed, Decided, Opened, Receipt, SettlementId
+from protos.gridaccord.v1 import ledger_pb2
 from tests.coordinator.settlement.test_escrow_ledger import Ledgers
 
 
 def found(ledgers: Ledgers, region: str) -> list[tuple[bool, Kind]]:
     scheme = ledgers.hub.scheme
     hub, here = hub_books(ledgers.hub.state, scheme), region_books(ledgers.regions[region].state, scheme)
+    check_agreement(hub, here)
     return [(item.to_hub, item.kind) for item in missing(hub, here)]
 
 
@@ -94,6 +100,21 @@ def test_a_yes_whose_settlement_the_hub_has_forgotten_is_still_in_doubt() -> Non
     to_region(ledgers, "A", Decided, Closed)
     assert found(ledgers, "A") == []
     assert ledgers.region_books("A").watermark == sid
+
+
+def test_a_commit_against_a_final_no_is_a_contradiction_that_stops_the_region() -> None:
+    ledgers, other = Ledgers(), Ledgers()
+    for world in (ledgers, other):
+        world.hub.block(("escrow_open", world.opening().encoded))
+    all_of_it = available(ledgers.regions["A"].state.view, "alice", "EUR")
+    spent = ledger_pb2.Transfer(to="bob", asset="EUR", amount=all_of_it).SerializeToString()
+    assert ledgers.regions["A"].block(("transfer", spent), signer="alice") == [""]
+    to_region(ledgers, "A", Opened)
+    other.relay()
+    here = region_books(ledgers.regions["A"].state, ledgers.hub.scheme)
+    check_agreement(hub_books(ledgers.hub.state, ledgers.hub.scheme), here)
+    with pytest.raises(RegionHalted, match="7/0 is NO in A and COMMIT on the hub"):
+        check_agreement(hub_books(other.hub.state, other.hub.scheme), here)
 
 
 def test_boundaries_that_are_over_come_in_order_and_bounded() -> None:
