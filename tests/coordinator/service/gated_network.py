@@ -42,15 +42,15 @@ class Route:
 
 
 class GatedNetwork:
-    """Of a consortium whose nodes do not run yet: their folders are changed, so that each dials others through it."""
+    """These routes, all of them open at first; a context manager that leaves no process behind."""
 
-    def __init__(self, consortium: Consortium) -> None:
-        self._control, self._far_control = multiprocessing.Pipe()
-        routes = _redirect(consortium)
-        self._process = multiprocessing.get_context("spawn").Process(target=_run, args=(routes, self._far_control))
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._control, far_control = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_run, args=(routes, far_control))
 
     def __enter__(self) -> Self:
         self._process.start()
+        assert self._control.recv() is Gate.OPEN
         return self
 
     def __exit__(
@@ -65,7 +65,8 @@ class GatedNetwork:
         self._control.recv()
 
 
-def _redirect(consortium: Consortium) -> list[Route]:
+def redirected(consortium: Consortium) -> list[Route]:
+    """Routes between the nodes of a consortium, whose folders are changed so that each dials the others by them."""
     routes = []
     for name in ORGANIZATIONS:
         path = consortium.home(name) / "node.yaml"
@@ -94,6 +95,7 @@ class _Proxy:
         for route in self._routes:
             await asyncio.start_server(self._server_of(route), "127.0.0.1", route.port)
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._commanded)
+        self._control.send(Gate.OPEN)
         await asyncio.Event().wait()
 
     def _commanded(self) -> None:

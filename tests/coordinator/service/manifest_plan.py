@@ -18,6 +18,8 @@ PHASES = 6
 _ISSUER = "alpha"
 _LEFT_TO_THE_POOR = 5
 _AMOUNT_MAX = 1_000_000
+_BEYOND = LIMIT + len(ORGANIZATIONS) * OWNED
+"""No region can owe so much, whatever it has received."""
 _PHASE_MS = 6_000
 _OPERATIONS_A_PHASE = 10
 _BYZANTINE_MODES = ("equivocate", "replay", "garbage", "flood")
@@ -111,6 +113,11 @@ class Fault:
         """Whether fewer than a quorum are left."""
         return len(self.nodes) > 1
 
+    @property
+    def loses_records(self) -> bool:
+        """Whether a process forgets what it has signed, so that it counts as faulty until the next epoch has begun."""
+        return self.kind in (FaultKind.LOSE_LEDGER, FaultKind.LOSE_DISK)
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -181,9 +188,9 @@ class _Draw:
         deck = [kinds[number % len(kinds)] for number in range(phases)]
         return Manifest(
             self._seed,
-            epoch_length=self._rng.randint(15, 60),
-            heartbeat_ms=self._rng.randint(300, 700),
-            hub_heartbeat_ms=self._rng.randint(200, 500),
+            epoch_length=self._rng.randint(10, 30),
+            heartbeat_ms=self._rng.randint(300, 500),
+            hub_heartbeat_ms=self._rng.randint(200, 400),
             poor=self._poor,
             poor_region=self._poor_region,
             phases=tuple(self._phase(number, kind) for number, kind in enumerate(deck)),
@@ -246,7 +253,7 @@ class _Draw:
         if what == "unfunded":
             expected = Expected.ABORTED
         elif what == "beyond":
-            amount, expected = LIMIT + amount, Expected.REFUSED
+            amount, expected = _BEYOND + amount, Expected.REFUSED
         elif what == "stranger":
             account = f"stranger-{rng.randint(1, 3)}"
         elif what == "impossible":

@@ -11,7 +11,7 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
@@ -52,6 +52,18 @@ class Done:
     phases_s: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """By chain, heights and epochs that are to be left behind."""
+
+    heights: Mapping[str, int] = field(default_factory=dict)
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+    def is_behind(self, chain: pb.ChainStatus) -> bool:
+        """Whether a node has come further."""
+        return chain.height > self.heights.get(chain.name, -1) and chain.epoch > self.epochs.get(chain.name, -1)
+
+
 class Run:
     """Of one manifest."""
 
@@ -75,7 +87,7 @@ class Run:
                 tasks.create_task(self._faults.happen(phase.fault))
                 for operations in _in_turn(phase.operations):
                     tasks.create_task(self._work(operations, started))
-            await self._recovered(str(phase.fault))
+            await self._recovered(str(phase.fault), phase.fault.loses_records)
             self.done.phases_s.append(round(time.monotonic() - started, 1))
         for name in ORGANIZATIONS:
 
@@ -87,20 +99,31 @@ class Run:
 
     # Between faults.
 
-    async def _recovered(self, after: str) -> None:
-        """Until every node is connected to all others, votes, and has finalized something new on every chain."""
-        before = {chain: max(self._faults.height(name, chain) for name in ORGANIZATIONS) for chain in CHAINS}
+    async def _recovered(self, after: str, with_lost_records: bool = False) -> None:
+        """Until every node is connected to all others, votes, and has finalized something new on every chain.
 
-        async def all_well() -> bool:
-            replies = await asyncio.gather(*(self._status(name) for name in ORGANIZATIONS))
-            found = [reply for reply in replies if reply is not None]
-            return len(found) == len(ORGANIZATIONS) and _are_well(found, before)
+        Who has lost records may have voted in the next epoch as well, so that one has to be under way too.
+        """
+        heights = {chain: max(self._faults.height(name, chain) for name in ORGANIZATIONS) for chain in CHAINS}
+        epochs = await self._all_well(after, Progress(heights))
+        if with_lost_records:
+            await self._all_well(f"{after} and an epoch more", Progress(epochs=epochs))
+
+    async def _all_well(self, after: str, progress: Progress) -> dict[str, int]:
+        """The highest epoch of each chain, once all is well."""
+        replies: list[pb.StatusReply] = []
+
+        async def are_well() -> bool:
+            answers = await asyncio.gather(*(self._status(name) for name in ORGANIZATIONS))
+            replies[:] = [reply for reply in answers if reply is not None]
+            return len(replies) == len(ORGANIZATIONS) and _are_well(replies, progress)
 
         try:
-            await self._consortium.until(f"all are well after {after}", all_well, PATIENCE_S)
+            await self._consortium.until(f"all are well after {after}", are_well, PATIENCE_S)
         except AssertionError as error:
-            replies = await asyncio.gather(*(self._status(name) for name in ORGANIZATIONS))
-            raise AssertionError(f"{error}\nlast status, heights wanted {before}: {replies}") from None
+            raise AssertionError(f"{error}\nlast status, beyond {progress} wanted: {replies}") from None
+        chains = [chain for reply in replies for chain in reply.chains]
+        return {name: max(chain.epoch for chain in chains if chain.name == name) for name in CHAINS}
 
     async def _status(self, name: str) -> pb.StatusReply | None:
         async with self._consortium.client(name, "auditor") as client:
@@ -228,11 +251,11 @@ def _in_turn(operations: tuple[Operation, ...]) -> list[list[Operation]]:
     return list(queues.values())
 
 
-def _are_well(replies: list[pb.StatusReply], before: dict[str, int]) -> bool:
-    """Connected, voting, healthy, beyond these heights, and close together."""
+def _are_well(replies: list[pb.StatusReply], progress: Progress) -> bool:
+    """Connected, voting, healthy, beyond this, and close together."""
     connected = all(peer.connected for reply in replies for peer in reply.peers)
     chains = [chain for reply in replies for chain in reply.chains]
-    sound = all(one.may_vote and one.healthy and one.height > before[one.name] for one in chains)
+    sound = all(one.may_vote and one.healthy and progress.is_behind(one) for one in chains)
     heights = [[one.height for one in chains if one.name == name] for name in CHAINS]
     close = all(max(found) - min(found) <= _SAME_HEIGHT_BLOCKS for found in heights)
     registered = all(len(one.regions) == len(REGIONS) for one in chains if one.name == HUB)

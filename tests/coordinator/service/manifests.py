@@ -12,18 +12,20 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.coordinator.service.consortium_harness import Consortium
-from tests.coordinator.service.gated_network import GatedNetwork
+from tests.coordinator.service.gated_network import GatedNetwork, redirected
 from tests.coordinator.service.manifest_checks import check_all
 from tests.coordinator.service.manifest_plan import PHASES, Manifest, generate
-from tests.coordinator.service.manifest_run import Run
+from tests.coordinator.service.manifest_run import Done, Run
 
 _WINDOWS = {"window_min": 4, "window_max": 1_000, "netting_window": 1_000}
 """Hub blocks a payment has to be agreed to: more than pass while a process is faulty, so that none is in vain."""
@@ -48,16 +50,8 @@ class Result:
 def run(manifest: Manifest, folder: Path) -> Result:
     """Carry a manifest out and check what it leaves. Raises AssertionError with the manifest in full."""
     started = time.monotonic()
-    consortium = Consortium(
-        folder,
-        epoch_length=manifest.epoch_length,
-        pace={"delay_ms": _DELAY_MS, "heartbeat_ms": manifest.heartbeat_ms},
-        hub_pace={"delay_ms": _DELAY_MS, "heartbeat_ms": manifest.hub_heartbeat_ms},
-        windows=_WINDOWS,
-    )
     try:
-        with GatedNetwork(consortium) as network, consortium:
-            done = asyncio.run(Run(manifest, consortium, network).carry_out())
+        consortium, done = carry_out(manifest, folder)
         heights = check_all(manifest, consortium, done)
     except Exception as error:
         found = "\n".join(traceback.format_exception(error))
@@ -72,6 +66,19 @@ def run(manifest: Manifest, folder: Path) -> Result:
         len(done.settlements),
         heights,
     )
+
+
+def carry_out(manifest: Manifest, folder: Path) -> tuple[Consortium, Done]:
+    """A consortium below a folder that has been through a manifest and does not run any more."""
+    consortium = Consortium(
+        folder,
+        epoch_length=manifest.epoch_length,
+        pace={"delay_ms": _DELAY_MS, "heartbeat_ms": manifest.heartbeat_ms},
+        hub_pace={"delay_ms": _DELAY_MS, "heartbeat_ms": manifest.hub_heartbeat_ms},
+        windows=_WINDOWS,
+    )
+    with GatedNetwork(redirected(consortium)) as network, consortium:
+        return consortium, asyncio.run(Run(manifest, consortium, network).carry_out())
 
 
 def _faults(manifest: Manifest) -> list[str]:
@@ -94,20 +101,20 @@ def _attempt(seed: int, phases: int, keep: Path | None) -> Result:
 
 
 def _earlier(path: Path | None) -> dict[int, str]:
-    """Errors by seed of what a file holds; a line that was cut short is not counted."""
+    """Errors by seed of what a file holds; a line that was cut short is dropped from it."""
     if path is None or not path.exists():
         return {}
-    found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+    whole, errors = "", {}
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
             document = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[int(document["seed"])] = str(document["error"])
-    return found
+            errors[int(document["seed"])] = str(document["error"])
+            whole += line
+    path.write_text(whole, encoding="utf-8")
+    return errors
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the seeds that the file does not have."""
     parser = argparse.ArgumentParser(description="End-to-end tests with real processes, each drawn from a seed.")
     parser.add_argument("--seeds", type=int, default=24, help="how many")
@@ -115,7 +122,8 @@ def main() -> int:
     parser.add_argument("--phases", type=int, default=PHASES, help="faults a seed")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="JSON lines, one a seed")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where the folders of seeds that failed go")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # Which ends the nodes too.
     errors = _earlier(options.resume)
     wanted = range(options.start_seed, options.start_seed + options.seeds)
     for seed in (seed for seed in wanted if seed not in errors):
