@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coordinator.consensus.errors import CertificateRefused, DecodeError, LocalMisuse, SafetyViolation
-from coordinator.ledger.errors import BlockRefused, GenesisError, ProofRefused, SigningRefused, StoreError
+from coordinator.ledger.errors import (
+    BlockRefused,
+    Contradiction,
+    GenesisError,
+    ProofRefused,
+    SigningRefused,
+    StoreError,
+)
 from coordinator.service.errors import ConfigurationError, ServiceError
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ FAILURES = (
     LocalMisuse,
     SafetyViolation,
     BlockRefused,
+    Contradiction,
 )
 _VALID_BLOCKS = 1_000_000
 _BY_VALIDATORS = ("signal_validators", "signal_version", "register_participant")

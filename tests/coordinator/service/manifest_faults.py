@@ -17,6 +17,7 @@ PATIENCE_S = 240.0
 _BLOCKS = 2
 _BYZANTINE = ("-m", "tests.coordinator.service.byzantine")
 _NEXT_VERSION = ("-m", "tests.coordinator.service.versioned")
+_OTHER_PROGRAM = (FaultKind.BYZANTINE, FaultKind.OTHER_VERSION)
 _KEPT = ("genesis.json", "sign.guard")
 
 
@@ -33,7 +34,10 @@ class Faults:
         others = [name for name in ORGANIZATIONS if name not in fault.nodes]
         await asyncio.sleep(fault.at_ms / 1000)
         heights = {} if fault.stops_finality else {chain: self.height(others[0], chain) for chain in CHAINS}
+        streams = self._streams(fault.nodes[0], others)
         self._begin(fault)
+        if fault.kind in _OTHER_PROGRAM:
+            await self._connected_again(fault.nodes[0], others, streams)
         await asyncio.sleep(fault.hold_ms / 1000)
         for chain, height in heights.items():
             for name in others:
@@ -49,6 +53,17 @@ class Faults:
     def height(self, name: str, chain: str) -> int:
         """Of the last block that is final and durable on a node."""
         return height_of(self._consortium.ledger(name, chain))
+
+    def _streams(self, name: str, others: list[str]) -> list[int]:
+        """How many each of the others has had with a node."""
+        line = '"event": "connected", "node": "{}", "peer": "{}"'
+        return [self._consortium.log(other).count(line.format(other, name)) for other in others]
+
+    async def _connected_again(self, name: str, others: list[str], before: list[int]) -> None:
+        async def connected() -> bool:
+            return all(now > then for now, then in zip(self._streams(name, others), before, strict=True))
+
+        await self._consortium.until(f"{name} is connected as another program", connected, PATIENCE_S)
 
     async def _convicted(self, culprit: str, others: list[str]) -> None:
         for chain in CHAINS:
