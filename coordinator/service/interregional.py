@@ -12,6 +12,7 @@ from coordinator.service.host import ChainHost
 from coordinator.service.interval_engine import IntervalEngine, RegionSeat
 from coordinator.service.interval_files import couples, hub_knowledge, read_public, region_knowledge
 from coordinator.service.log import Log
+from coordinator.service.metrics import NodeMetrics
 from coordinator.service.own_transactions import OwnTransactions
 from coordinator.service.registering import regions_of, register
 from coordinator.service.relay import Relay, Side
@@ -81,6 +82,18 @@ class Interregional:
     def _side(self, chain_id: bytes) -> Side:
         host = self._hosts[chain_id]
         return Side(host, self.evidence[chain_id], OwnTransactions(host, self._signer, self._name))
+
+    def show(self, metrics: NodeMetrics) -> None:
+        """Where the coupling stands."""
+        if self._hub is None or self._engine is None:
+            return
+        host = self._hosts[self._hub]
+        books = HubIntervals.of(host.told.view)
+        running = books.running
+        if running is None:
+            metrics.coupling(host.genesis.name, 0, 0, len(books.absent))
+        else:
+            metrics.coupling(host.genesis.name, running.attempt + 1, running.round, len(running.excluded))
 
     async def close(self) -> None:
         """Release the files."""

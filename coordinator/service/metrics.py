@@ -43,6 +43,11 @@ class NodeMetrics:
         self.settlements = Gauge(
             "gridaccord_settlements", "By state, until they are closed", ["chain", "state"], registry=self.registry
         )
+        self.attempt = Gauge(
+            "gridaccord_interval_attempt", "Of the coupling under way, from 1; 0 between", chain, registry=self.registry
+        )
+        self.round = Gauge("gridaccord_interval_round", "Of the coupling under way", chain, registry=self.registry)
+        self.absent = Gauge("gridaccord_regions_absent", "Gone on without", chain, registry=self.registry)
         self.in_doubt = Gauge("gridaccord_escrows_in_doubt", "Wait for the hub", chain, registry=self.registry)
 
     def settled(self, chain: str, status: pb.ChainStatus) -> None:
@@ -50,6 +55,12 @@ class NodeMetrics:
         for item in status.settlements:
             self.settlements.labels(chain, item.state).set(item.count)
         self.in_doubt.labels(chain).set(status.in_doubt_total)
+
+    def coupling(self, chain: str, attempt: int, number: int, absent: int) -> None:
+        """Where the hub stands with the interval under way."""
+        self.attempt.labels(chain).set(attempt)
+        self.round.labels(chain).set(number)
+        self.absent.labels(chain).set(absent)
 
 
 class ChainMetrics:

@@ -203,6 +203,7 @@ class Node:
             found = pb.ChainStatus()
             await asyncio.wrap_future(evidence.submit(evidence.add_settlements, found))
             metrics.settled(self._hosts[chain_id].genesis.name, found)
+        self._interregional.show(metrics)
         await self._health.set("", serving if all(host.is_healthy for host in hosts) else failing)
         for link in self._transport.links.values():
             metrics.connected.labels(link.peer.name).set(link.session is not None)

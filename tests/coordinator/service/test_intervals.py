@@ -172,6 +172,7 @@ def test_an_hour_from_offers_to_money(market: Market) -> None:
 
     asyncio.run(run())
     optimum = market.hours[0][2]
+    assert 'gridaccord_regions_absent{chain="center"} 0.0' in market.consortium.metrics("alpha")
     assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
 
 
