@@ -296,7 +296,7 @@ class ChainHost:
         return is_new
 
     def _tell_waiting(self) -> None:
-        waiting = self.mempool.is_waiting
+        waiting = self.mempool.is_waiting(self.execution.delivered)
         if waiting != self._told_waiting:
             self._told_waiting = waiting
             self.answer(WorkWaiting(waiting))

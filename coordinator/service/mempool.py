@@ -37,11 +37,24 @@ class Mempool:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._digests
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there is work that no block carries yet."""
+    def is_waiting(self, state: LedgerState) -> bool:
+        """Whether there is work that no block carries yet and that the next one could: nothing behind a gap."""
         held = sum(digest not in self._in_blocks for digest in self._held)
-        return len(self._digests) > len(self._in_blocks) + held
+        if len(self._digests) <= len(self._in_blocks) + held:
+            return False
+        return any(self._has_work(state, signer) for signer in self._by_signer)
+
+    def _has_work(self, state: LedgerState, signer: str) -> bool:
+        participant, waiting = participant_of(state.view, signer), self._by_signer[signer]
+        sequence = -1 if participant is None else participant.next_sequence
+        while sequence in waiting:
+            digest = waiting[sequence][0]
+            if digest in self._held:
+                return False
+            if digest not in self._in_blocks:
+                return True
+            sequence += 1
+        return False
 
     def add(self, state: LedgerState, signed: SignedTransaction) -> bool:
         """Admit; False where it is there already. Raises TransactionRefused."""
