@@ -95,6 +95,13 @@ class Core:
             max(0, state.view - state.final_view - 1),
         )
 
+    @property
+    def payloads_in_use(self) -> tuple[bytes, ...]:
+        """Digests of payloads that this validator counts on: a host must not forget them, however old they are."""
+        state = self._state
+        of_blocks = (block.header.payload_digest for block in state.blocks.values() if block.stored)
+        return tuple(dict.fromkeys((*state.stored_payloads, *of_blocks)))
+
     def checkpoint(self) -> tuple[Record, ...]:
         """A short journal that may take the place of the old one, for a host that has carried all effects out."""
         return journaled.checkpoint(self._state)

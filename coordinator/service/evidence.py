@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from coordinator.consensus.epochs import boundary_height
-from coordinator.ledger.database import open_database
 from coordinator.ledger.proofs import prove_event
 from coordinator.ledger.readings import ReadingIndex
 from coordinator.ledger.store import Store
 from coordinator.service.escrow_index import EscrowIndex
 from coordinator.service.settlements import add_settlements, closed_reply, settlement_reply
+from coordinator.service.store_thread import StoreThread
 from coordinator.service.writer import Writer
 from coordinator.settlement.escrow.encoding import decode_event
 from coordinator.settlement.escrow.finalized import hub_books
@@ -25,40 +23,19 @@ _T = TypeVar("_T")
 _STATEMENTS_BACK, _STATEMENTS_KEPT = 2_000, 1_024
 
 
-class Evidence:
+class Evidence(StoreThread[EscrowIndex]):
     """Of one chain. Everything but `submit` and `close` runs in its thread."""
 
     def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._thread = ThreadPoolExecutor(1, "prove")
+        super().__init__(writer, "prove", lambda store: EscrowIndex(store.path.with_name("escrow.sqlite")))
         self._statements: dict[bytes, tuple[int, int, int]] = {}
         self._scanned = -1
         self._shown: tuple[bytes, pb.ChainStatus] | None = None
 
-    def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
-        """Run a method in the thread."""
-        return self._thread.submit(call, *arguments)
-
-    def open(self) -> None:
-        """Raises StoreError."""
-        writer = self._writer.store
-        self._store = Store(writer.path, open_database(writer.path, read_only=True), writer.genesis, writer.state)
-        self._index = EscrowIndex(writer.path.with_name("escrow.sqlite"))
-
-    def close(self) -> None:
-        """Release the files."""
-        self._thread.submit(self._close).result()
-        self._thread.shutdown()
-
-    def _close(self) -> None:
-        for part in ("_store", "_index"):
-            if hasattr(self, part):
-                getattr(self, part).close()
-
     def _now(self) -> Store:
-        self._store.state = self._writer.store.state
-        self._index.catch_up(self._store)
-        return self._store
+        store = super()._now()
+        self._index.catch_up(store)
+        return store
 
     def boundary(self, epoch: int) -> bytes | None:
         """What moves a light client out of an epoch, once that is over."""

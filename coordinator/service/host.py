@@ -113,8 +113,7 @@ class ChainHost:
         self.new_block = asyncio.Event()
         self._config = pace.config(genesis.epoch_length, self.machine.versions)
         self._answers: deque[Input] = deque()
-        self._payloads_young: list[bytes] = []
-        self._payloads_old: list[bytes] = []
+        self._payloads_stored: dict[bytes, None] = {}
         self._wake = asyncio.Event()
         self._intake = Intake(self._wake)
         self._alarms = Alarms(self._wake)
@@ -330,7 +329,7 @@ class ChainHost:
     def _store_payload(self, effect: StorePayload) -> None:
         self.execution.payloads.put(effect.digest, effect.payload)
         self._commits.store(effect.digest, effect.payload)
-        self._payloads_young.append(effect.digest)
+        self._payloads_stored[effect.digest] = None
         self._answers.append(PayloadStored(effect.digest))
 
     def _deliver(self, effect: Deliver) -> None:
@@ -347,10 +346,15 @@ class ChainHost:
         self._tell_waiting()
 
     def _forget(self) -> None:
-        """Now and then: payloads of blocks that have not become final, and transactions past their validity."""
+        """Now and then: payloads that nothing refers to any more, and transactions past their validity.
+
+        A node that catches up stores the newest block's payload first and delivers that block last.
+        """
         self.mempool.drop_expired(self.execution.delivered)
-        gone, self._payloads_old, self._payloads_young = self._payloads_old, self._payloads_young, []
+        in_use = dict.fromkeys(self.core.payloads_in_use)
+        gone = [digest for digest in self._payloads_stored if digest not in in_use]
         for digest in gone:
+            del self._payloads_stored[digest]
             self.execution.payloads.drop(digest)
         self._commits.drop(gone)
         self._spawn(self._prune_readings())

@@ -21,6 +21,7 @@ from coordinator.service.errors import ServiceError
 from coordinator.service.log import Log
 from coordinator.service.metering import has_meter, metered
 from coordinator.service.relay import Side
+from coordinator.service.waiting import first_of
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.interval.confirmations import event_payload
 from coordinator.settlement.interval.hub import MESSAGE, encode_message
@@ -87,7 +88,7 @@ class IntervalEngine:
                         tasks.create_task(self._relay(owed))
                     else:
                         self._say(tasks, owed)
-                await _first_of(coming)
+                await first_of(coming, _IDLE_S)
 
     def close(self) -> None:
         """Wait for what the thread is at, before the ledgers that it reads are closed."""
@@ -219,13 +220,3 @@ class IntervalEngine:
             self._log.warning("relaying failed", topic=str(topic), reason=str(error))
         finally:
             self._under_way.discard(key)
-
-
-async def _first_of(events: Sequence[asyncio.Event]) -> None:
-    """Until one of them is set, or a moment has passed."""
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

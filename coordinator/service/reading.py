@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from coordinator.consensus.header import Header
 from coordinator.consensus.signing import Signer
 from coordinator.ledger.checkpoint import checkpoint_of, sign_note
-from coordinator.ledger.database import open_database
 from coordinator.ledger.history import prove_leaf
 from coordinator.ledger.records import Account
 from coordinator.ledger.registry import participant_of
 from coordinator.ledger.store import Store
+from coordinator.service.store_thread import StoreThread
 from coordinator.service.transaction_index import TransactionIndex
 from coordinator.service.writer import Writer
 from protos.gridaccord.v1 import service_pb2 as pb
@@ -25,40 +23,13 @@ class NotThere(LookupError):
     """What was asked for does not exist, or not yet."""
 
 
-class Reader:
+class Reader(StoreThread[TransactionIndex]):
     """Answers questions about what is durable here. Everything but `submit` and `close` runs in its thread."""
 
     def __init__(self, writer: Writer, name: str, signer: Signer) -> None:
-        self._writer = writer
+        super().__init__(writer, "read", lambda store: TransactionIndex(store.path.with_name("index.sqlite")))
         self._name = name
         self._signer = signer
-        self._thread = ThreadPoolExecutor(1, "read")
-
-    def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
-        """Run a method in the thread."""
-        return self._thread.submit(call, *arguments)
-
-    def open(self) -> None:
-        """Raises StoreError."""
-        writer = self._writer.store
-        connection = open_database(writer.path, read_only=True)
-        self._store = Store(writer.path, connection, writer.genesis, writer.state)
-        self._index = TransactionIndex(writer.path.with_name("index.sqlite"))
-
-    def close(self) -> None:
-        """Release the files."""
-        self._thread.submit(self._close).result()
-        self._thread.shutdown()
-
-    def _close(self) -> None:
-        for part in ("_store", "_index"):
-            if hasattr(self, part):
-                getattr(self, part).close()
-
-    def _now(self) -> Store:
-        """The ledger as it is durable now."""
-        self._store.state = self._writer.store.state
-        return self._store
 
     def block(self, height: int, digest: bytes) -> pb.BlockReply:
         """A final block by height, or by digest. Raises NotThere."""

@@ -18,6 +18,7 @@ from coordinator.service.host import ChainHost
 from coordinator.service.log import Log
 from coordinator.service.own_transactions import OwnTransactions
 from coordinator.service.turns import Moment, Turns
+from coordinator.service.waiting import first_of
 from coordinator.settlement.escrow.finalized import hub_books, region_books
 from coordinator.settlement.escrow.missing import Item, Kind, check_agreement, missing
 
@@ -59,7 +60,8 @@ class Relay:
                 await self._look()
                 self._start()
                 took_s = time.monotonic() - started_s
-                await _any_of(blocks, self._turns.next_s(self._now()))
+                at_s = self._turns.next_s(self._now())
+                await first_of(blocks, None if at_s is None else max(0.0, at_s - time.monotonic()))
                 await asyncio.sleep(max(_ROUND_S, _REST * took_s))
 
     def _start(self) -> None:
@@ -140,14 +142,3 @@ def _patience_s(host: ChainHost) -> float:
     pace = host.pace
     each_ms = max(pace.heartbeat_ms, pace.minimum_interval_ms)
     return (_PATIENCE_DELAYS * pace.delay_ms + _PATIENCE_HEARTBEATS * each_ms) / 1000
-
-
-async def _any_of(events: list[asyncio.Event], at_s: float | None) -> None:
-    """Until one of the events is set, or that time has come."""
-    timeout_s = None if at_s is None else max(0.0, at_s - time.monotonic())
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

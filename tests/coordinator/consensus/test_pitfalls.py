@@ -9,10 +9,11 @@ import pytest
 from coordinator.consensus.certificate import decode_certificate
 from coordinator.consensus.effects import Broadcast, Certify, Persist, Send
 from coordinator.consensus.errors import DecodeError
-from coordinator.consensus.inputs import Received
+from coordinator.consensus.inputs import PayloadStored, Received
 from coordinator.consensus.journal import VoteRecord
 from coordinator.consensus.messages import Vote
 from coordinator.consensus.signing import VoteKind
+from coordinator.consensus.state import STORED_PAYLOADS
 from tests.coordinator.consensus.script import Script
 from tests.coordinator.consensus.support import SECOND, Network, Node, Oracle
 
@@ -268,3 +269,14 @@ def test_a_message_from_nobody_changes_nothing() -> None:
     vote = Vote(VoteKind.NULLIFY, 0, 1, 0, bytes(32), bytes(64))
     effects = s.core.step(0, Received(b"\x09" * 32, vote))
     assert [type(effect).__name__ for effect in effects] == ["PeerFault"]
+
+
+def test_a_payload_is_in_use_until_its_block_is_delivered_however_many_come_after_it() -> None:
+    """A host that forgot the newest block's payload while it caught up stopped when that block became final."""
+    s = script("start\n" + GOOD_PROPOSAL)
+    assert s.core is not None
+    digest = s.blocks["a"].payload_digest
+    for number in range(2 * STORED_PAYLOADS):
+        s.core.step(0, PayloadStored(number.to_bytes(32, "big")))
+    assert digest in s.core.payloads_in_use
+    assert len(s.core.payloads_in_use) <= STORED_PAYLOADS + 1

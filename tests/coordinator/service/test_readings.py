@@ -295,7 +295,7 @@ def test_a_proposer_that_commits_to_a_wrong_batch_stops_nothing(running: Cluster
         first = await submit(running, "beta", batch(column(running, "wrong", PAST_S, (100,))))
         assert first.code == ""
         running.kill("delta", signal.SIGTERM)
-        running.start("delta", program=UNCHECKING)
+        running.start("delta", script=("-c", UNCHECKING))
         await running.wait_until(lambda one: one.may_vote and one.height >= first.height, ("delta",), WITHIN_S)
         backwards = asyncio.create_task(submit(running, "delta", batch(column(running, "wrong", PAST_S + 60, (99,)))))
         async with asyncio.timeout(WITHIN_S):
