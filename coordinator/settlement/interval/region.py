@@ -37,12 +37,13 @@ from coordinator.settlement.escrow.handlers import ESCROW_REGION
 from coordinator.settlement.escrow.ledger_books import RegionLedger
 from coordinator.settlement.escrow.money import money, money_key, set_sum
 from coordinator.settlement.escrow.netting import interval_nonce
-from coordinator.settlement.escrow.types import NEUTRAL
+from coordinator.settlement.escrow.types import AMOUNT_MAX, NEUTRAL
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
 from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
 from coordinator.settlement.interval.schedules import (
+    RESOURCE_MAX_W,
     Curve,
     Metered,
     Scheduled,
@@ -248,6 +249,8 @@ def _on_offers(context: Context, content: bytes) -> None:
             check_offer(Offer(name, resource.bus, curve.fixed_w, curve.steps), MarketRules())
         except OfferError as error:
             raise Rejected("bad_offer", str(error)) from None
+        if max(-curve.lowest_w, curve.highest_w) > RESOURCE_MAX_W:
+            raise Rejected("bad_offer", f"offer {name} exceeds {RESOURCE_MAX_W} W; split it over several resources")
         books.records.put(_OFFER + given.interval.encode() + name.encode(), curve.encode())
 
 
@@ -361,6 +364,8 @@ def _bill(books: RegionIntervals, topic: Topic, rows: Sequence[Metered]) -> None
             raise Rejected("bad_version", f"{row.resource}: version {topic.round} follows {before.version}")
         spread = parameters.imbalance_spread
         amount = credit(before.power_w, before.price, row.energy_wh, interval.duration_s, spread)
+        if abs(amount) > AMOUNT_MAX:
+            raise Rejected("bad_amount", f"{row.resource}: {row.energy_wh} Wh would be {amount} micro-units")
         after = replace(
             before, version=topic.round, metered_wh=row.energy_wh, substituted=row.substituted, credited=amount
         )

@@ -18,6 +18,8 @@ from coordinator.settlement.interval.topics import Interval, read_interval
 
 ROWS_MAX = 2**15
 STEPS_MAX = 256
+RESOURCE_MAX_W = 2**40
+"""No resource injects or withdraws more, so that what it is credited for a day stays far within int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,11 @@ def credit(power_w: int, price: int, metered_wh: int, duration_s: int, imbalance
     imbalance_price = price - imbalance_spread if deviation > 0 else price + imbalance_spread
     exact = scheduled * price + deviation * imbalance_price
     return divide_half_even(exact, WATT_SECONDS_PER_MWH << PRICE_BITS)
+
+
+def is_plausible(energy_wh: int, duration_s: int) -> bool:
+    """Whether a resource can have metered this: a broken or lying meter is treated as one that is silent."""
+    return abs(energy_wh) * WATT_SECONDS_PER_WH <= RESOURCE_MAX_W * duration_s
 
 
 def scheduled_wh(power_w: int, duration_s: int) -> int:

@@ -1,0 +1,51 @@
+"""Hostile participants, regions and validators in an interval: nobody stops a chain, and nobody blocks the others."""
+
+from __future__ import annotations
+
+from coordinator.ledger.codec import INT64_MAX
+from coordinator.settlement.interval.confirmations import CONFIRM_REGION, proposal
+from coordinator.settlement.interval.region import OFFERS, RegionIntervals
+from coordinator.settlement.interval.schedules import (
+    RESOURCE_MAX_W,
+    Curve,
+    Metered,
+    Offers,
+    Schedule,
+    Scheduled,
+    encode_metered,
+)
+from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
+from tests.coordinator.ledger.support import VALIDATORS
+from tests.coordinator.settlement.test_interval_hub import HOUR, PRICE, Net
+
+
+def said(net: Net, topic: Topic, message: bytes) -> str:
+    """What became of the word of the last of a quorum of region A's validators."""
+    given = proposal(topic, message).encode()
+    return [net.regions["A"].block((CONFIRM_REGION, given), signer=name)[0] for name in VALIDATORS[:3]][-1]
+
+
+def offer(net: Net, interval: Interval, curve: Curve) -> str:
+    """What became of an offer in region A."""
+    content = Offers(interval, (("unit-A", curve),)).encode()
+    return net.regions["A"].block((OFFERS, content), signer="alice")[0]
+
+
+def test_a_meter_that_shows_more_than_can_be_paid_does_not_stop_the_chain() -> None:
+    net = Net()
+    net.close_gates()
+    schedule = Schedule(0, (Scheduled("unit-A", 5, PRICE),)).encode()
+    assert said(net, Topic(HOUR, Step.SCHEDULE, ALONE), schedule) == ""
+    topic = Topic(HOUR, Step.METERED, 0, 1)
+    assert said(net, topic, encode_metered([Metered("unit-A", INT64_MAX)])) == "bad_amount"
+    assert said(net, topic, encode_metered([Metered("unit-A", 5)])) == ""
+    position = RegionIntervals.of(net.regions["A"].state.view).position(HOUR, "unit-A")
+    assert position is not None
+    assert (position.version, position.metered_wh) == (1, 5)
+
+
+def test_an_offer_that_no_resource_can_deliver_is_refused() -> None:
+    net = Net()
+    assert offer(net, HOUR, Curve(RESOURCE_MAX_W + 1, ())) == "bad_offer"
+    assert offer(net, HOUR, Curve(-RESOURCE_MAX_W - 1, ())) == "bad_offer"
+    assert offer(net, HOUR, Curve(RESOURCE_MAX_W, ())) == ""
