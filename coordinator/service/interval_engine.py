@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from coordinator.ledger.errors import TransactionRefused
 from coordinator.ledger.receipt import DONE
-from coordinator.ledger.registry import CURRENT, committee, device_of
+from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.store import Finalized
 from coordinator.service.errors import ServiceError
 from coordinator.service.log import Log
-from coordinator.service.metering import has_meter, metered
+from coordinator.service.metering import has_meter, metered, meters
 from coordinator.service.relay import Side
 from coordinator.service.waiting import first_of
 from coordinator.settlement.escrow.finalized import hub_books
@@ -151,10 +151,7 @@ class IntervalEngine:
         """A bill's version and rows: all, once the meters are there or the next gate is closed; then what came late."""
         view = seat.side.host.told.view
         positions = RegionIntervals.of(view).positions(interval)
-
-        def is_meter(name: str) -> bool:
-            return device_of(view, name) is not None
-
+        is_meter = meters(view)
         rows = self._metered(seat, interval, is_meter, positions)
         first = [row for row in rows if positions[row.resource].version == 0]
         if first:

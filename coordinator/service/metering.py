@@ -2,7 +2,7 @@
 
 A resource has a meter `<resource>.injected`, one `<resource>.withdrawn`, or both; their registers only grow. Energy is
 the difference of the registers at the interval's ends, injection less withdrawal. Where a register is missing, or there
-is no meter, the schedule stands in and the row says so.
+is no meter, or energy comes out that no resource can have, the schedule stands in and the row says so.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from coordinator.ledger.readings import ReadingIndex
-from coordinator.settlement.interval.region import Position
-from coordinator.settlement.interval.schedules import Metered, scheduled_wh
+from coordinator.ledger.registry import device_of
+from coordinator.ledger.view import View
+from coordinator.settlement.interval.region import Position, RegionIntervals
+from coordinator.settlement.interval.schedules import Metered, is_plausible, scheduled_wh
 from coordinator.settlement.interval.topics import Interval
 
 INJECTED, WITHDRAWN = ".injected", ".withdrawn"
@@ -26,11 +28,22 @@ def metered(
         meters = [(name + suffix, sign) for suffix, sign in ((INJECTED, 1), (WITHDRAWN, -1))]
         signed = [(energy_wh(readings, meter, interval), sign) for meter, sign in meters if is_device(meter)]
         known = [energy * sign for energy, sign in signed if energy is not None]
-        if signed and len(known) == len(signed):
+        if signed and len(known) == len(signed) and is_plausible(sum(known), interval.duration_s):
             rows.append(Metered(name, sum(known)))
         else:
             rows.append(Metered(name, scheduled_wh(positions[name].power_w, interval.duration_s), substituted=True))
     return rows
+
+
+def meters(view: View) -> Callable[[str], bool]:
+    """Which devices count. Anyone may register a device under any name: only the resource's owner makes it a meter."""
+    books = RegionIntervals.of(view)
+
+    def is_meter(name: str) -> bool:
+        resource, device = books.resource(name.rpartition(".")[0]), device_of(view, name)
+        return resource is not None and device is not None and device.owner == resource.owner
+
+    return is_meter
 
 
 def has_meter(is_device: Callable[[str], bool], resource: str) -> bool:
