@@ -37,7 +37,7 @@ class HubDuty:
         self._attempt: Topic | None = None
         self._beacon: tuple[bytes, bytes] = (b"", b"")
         self._proposed: dict[Topic, bytes] = {}
-        self._judged: dict[bytes, bool] = {}
+        self._judged: dict[tuple[Topic, bytes], bool] = {}
 
     @property
     def fault(self) -> str:
@@ -53,6 +53,8 @@ class HubDuty:
         if attempt is not None and attempt != self._attempt and running is not None:
             self._attempt, self._proposed, self._judged = attempt, {}, {}
             self._party.begin(attempt, books.is_cold(running))
+        if running is not None:
+            self._keep_beacon(running)
         self._follow(books, running)
 
     def _follow(self, books: HubIntervals, running: Running | None) -> None:
@@ -69,11 +71,14 @@ class HubDuty:
             else:
                 party.hear_regions(topic, self._said(books, topic))
 
-    def _close_gate(self, books: HubIntervals, topic: Topic, running: Running | None) -> None:
-        about = topic.interval.encode()
-        if running is not None and self._beacon[0] != about:
+    def _keep_beacon(self, running: Running) -> None:
+        """At once: a later attempt may take longer than digests are kept."""
+        about = running.interval.encode()
+        if running.gate_height and self._beacon[0] != about:
             self._beacon = (about, self._transcript.digests.get(running.gate_height, b""))
-        if running is None or not self._beacon[1]:
+
+    def _close_gate(self, books: HubIntervals, topic: Topic, running: Running | None) -> None:
+        if running is None or self._beacon[0] != topic.interval.encode() or not self._beacon[1]:
             self._party.sit_out("the gate closed before this node followed the chain")
             return
         self._party.close_gate(topic, self._said(books, topic), GateClosure(running.excluded, self._beacon[1]))
@@ -89,6 +94,8 @@ class HubDuty:
         if running is None or running.topic.step not in HUB_STEPS or self._party.awaits != running.topic:
             return []
         topic, names = running.topic, committee(view, CURRENT).names
+        if self._me not in names:
+            return []
         standing = confirmed_by(books.records, topic)
         good = {digest_of(text) for text in proposals(books.records, topic).values() if self._agrees(topic, text)}
         if good:
@@ -105,10 +112,11 @@ class HubDuty:
         return max(self._transcript.digests, default=0)
 
     def _agrees(self, topic: Topic, text: bytes) -> bool:
-        digest = digest_of(text)
-        if digest not in self._judged:
-            self._judged[digest] = text == self._proposed.get(topic) or self._party.agrees(topic, text)
-        return self._judged[digest]
+        """By topic: what was right in one round is not in the next, and anyone can say it again."""
+        key = topic, digest_of(text)
+        if key not in self._judged:
+            self._judged[key] = text == self._proposed.get(topic) or self._party.agrees(topic, text)
+        return self._judged[key]
 
     def _proposal(self, topic: Topic) -> bytes | None:
         if topic not in self._proposed:

@@ -178,7 +178,7 @@ class HubParty:
             return False
         try:
             said = decode_hub_message(proposal)
-            if not isinstance(said, Said):
+            if not isinstance(said, Said) or self._blame is not None:
                 return proposal == self.propose(topic)
             self._adopt(self._hub.copy(), topic, said)
         except (DecodeError, ProtocolError, CertificateError):

@@ -16,7 +16,7 @@ from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.schedules import Curve
 from coordinator.settlement.interval.topics import Interval
 from tests.coordinator.settlement.interval_chain import COLLATERAL
-from tests.coordinator.settlement.interval_support import RULES, IntervalNet
+from tests.coordinator.settlement.interval_support import HUB_NUMBERS, RULES, IntervalNet
 from topology.case_files import choose_regions, read_case
 from topology.dc import build_dc_network
 from topology.regions import RegionCut, cut_network
@@ -51,10 +51,10 @@ def rts_day(hours: int) -> tuple[RegionCut, list[Hour]]:
     return cut, found
 
 
-def net_of(hours: int) -> tuple[IntervalNet, list[Hour]]:
+def net_of(hours: int, **numbers: int) -> tuple[IntervalNet, list[Hour]]:
     cut, day = rts_day(hours)
     resources = [{name: bus for name, (bus, _) in region.items()} for region in day[0][1]]
-    return IntervalNet(cut, resources, day[0][0].start_s), day
+    return IntervalNet(cut, resources, day[0][0].start_s, {**HUB_NUMBERS, **numbers}), day
 
 
 def offer_all(net: IntervalNet, hour: Hour) -> None:
