@@ -265,11 +265,16 @@ def _on_target(context: Context, content: bytes) -> None:
 
 
 def _check_open(books: RegionIntervals, interval: Interval) -> None:
+    """The horizon goes by the clock where gates do: nothing was closed while the chain stood still."""
     gate, parameters = books.gate, books.parameters
-    earliest_s = parameters.opens_s if gate is None else gate.end_s
+    length, earliest_s = parameters.duration_s, parameters.opens_s if gate is None else gate.end_s
+    if interval.duration_s != length or (interval.start_s - parameters.opens_s) % length:
+        raise Rejected("no_such_interval", f"intervals here have {length} s, from {parameters.opens_s} s on")
     if interval.start_s < earliest_s:
         raise Rejected("gate_closed", f"the gate of the interval at {interval.start_s} s is closed")
-    if interval.start_s >= earliest_s + parameters.horizon * interval.duration_s:
+    due = None if parameters.stepper else books.due(books.context.block.time_ms)
+    from_s = earliest_s if due is None else max(earliest_s, due.start_s)
+    if interval.start_s >= from_s + parameters.horizon * length:
         raise Rejected("too_early", f"offers are taken {parameters.horizon} intervals ahead")
 
 

@@ -49,3 +49,22 @@ def test_an_offer_that_no_resource_can_deliver_is_refused() -> None:
     assert offer(net, HOUR, Curve(RESOURCE_MAX_W + 1, ())) == "bad_offer"
     assert offer(net, HOUR, Curve(-RESOURCE_MAX_W - 1, ())) == "bad_offer"
     assert offer(net, HOUR, Curve(RESOURCE_MAX_W, ())) == ""
+
+
+def test_only_intervals_of_the_region_are_offered_for() -> None:
+    net = Net()
+    curve = Curve(5, ())
+    assert offer(net, Interval(HOUR.start_s, 2**32 - 1), curve) == "no_such_interval"
+    assert offer(net, Interval(HOUR.start_s + 1, HOUR.duration_s), curve) == "no_such_interval"
+    assert offer(net, HOUR, curve) == ""
+
+
+def test_after_a_standstill_longer_than_the_horizon_gates_close_again() -> None:
+    net = Net()
+    region = net.regions["A"]
+    due = RegionIntervals.of(region.state.view).due(region.state.header.time_ms)
+    assert due is not None
+    assert due.start_s > HOUR.start_s + 4 * HOUR.duration_s
+    assert offer(net, Interval(due.end_s, due.duration_s), Curve(5, ())) == ""
+    assert said(net, Topic(due, Step.GATE), b"") == ""
+    assert RegionIntervals.of(region.state.view).gate == due
