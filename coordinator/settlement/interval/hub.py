@@ -21,11 +21,12 @@ from coordinator.ledger.state import Module
 from coordinator.ledger.view import Context
 from coordinator.settlement.escrow.admission import reserve
 from coordinator.settlement.escrow.chains import Chains
+from coordinator.settlement.escrow.encoding import ASSET_BYTES_MAX, LEGS_MAX, REGION_BYTES_MAX, seal
 from coordinator.settlement.escrow.errors import EscrowRefused
 from coordinator.settlement.escrow.hub_record import open_netting
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.renetting import without
-from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Leg
+from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
@@ -36,7 +37,8 @@ from coordinator.settlement.interval.topics import HUB_STEPS, Interval, Step, To
 
 MESSAGE = "interval_message"
 INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
-REGIONS_MAX = 1024
+REGIONS_MAX = LEGS_MAX - 1
+"""With the leg of the remainder they fit one settlement."""
 _NUMBERS = ("step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
 _SPARE_ATTEMPTS = 3
 _ROUNDING_MAX = 64
@@ -202,6 +204,13 @@ def _check(books: HubIntervals, running: Running, said: HubMessage) -> None:
         if number not in running.excluded and -item.amount > parameters.collateral:
             owed = f"{item.name} would owe {-item.amount}"
             raise Rejected("no_collateral", f"{owed}, {parameters.collateral} is set aside; go on without it")
+    _check_writable(books, running, said)
+
+
+def _check_writable(books: HubIntervals, running: Running, agreed: Agreed) -> None:
+    """Raise DecodeError for legs that no OPEN can hold: it is opened at the end of a block, which must not fail."""
+    legs, nonce = _legs(books.parameters.asset, agreed), books.nonce(running.interval)
+    seal(Open(books.escrow.chain_id, nonce, Kind.NETTING, running.since_height, legs))
 
 
 def _said(books: HubIntervals, running: Running, said: HubMessage, height: int) -> None:
@@ -281,8 +290,13 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         raise GenesisError("interval_hub: regions is a list of names in the order of the interconnection")
     if len(set(names)) != len(names) or len(names) > REGIONS_MAX:
         raise GenesisError(f"interval_hub: at most {REGIONS_MAX} regions, each once")
+    asset = text_of(section, "asset", NAME)
+    if len(asset.encode()) > ASSET_BYTES_MAX or any(len(name.encode()) > REGION_BYTES_MAX for name in names):
+        raise GenesisError(
+            f"interval_hub: names of assets have {ASSET_BYTES_MAX} bytes, of regions {REGION_BYTES_MAX}; shorten them"
+        )
     parameters = Parameters(
-        text_of(section, "asset", NAME),
+        asset,
         hash_of(topology, "topology", NAME),
         tuple(names),
         number_of(section, "opens_s", NAME, least=0),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordinator.ledger.codec import INT64_MAX
+from coordinator.ledger.errors import GenesisError
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, proposal
+from coordinator.settlement.interval.decisions import Agreed, Transfer
 from coordinator.settlement.interval.region import OFFERS, RegionIntervals
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
@@ -68,3 +72,20 @@ def test_after_a_standstill_longer_than_the_horizon_gates_close_again() -> None:
     assert offer(net, Interval(due.end_s, due.duration_s), Curve(5, ())) == ""
     assert said(net, Topic(due, Step.GATE), b"") == ""
     assert RegionIntervals.of(region.state.view).gate == due
+
+
+@pytest.mark.parametrize("name", ["x" * 59, "twice"])
+def test_an_agreement_that_no_settlement_can_hold_is_refused_before_the_end_of_a_block(name: str) -> None:
+    net = Net(step_blocks=30)
+    net.close_gates()
+    net.say(Step.COMMIT)
+    net.to_decision()
+    transfers = tuple(Transfer(region, 0) for region in net.names)
+    owners = (Transfer(name, 7), Transfer(name, -7))[: 2 if name == "twice" else 1]
+    assert net.decide(Agreed(10, 0, transfers, owners, b"")) == "malformed"
+    assert net.agree(-7, 3, 4) == ""
+
+
+def test_names_that_no_settlement_can_hold_are_refused_at_genesis() -> None:
+    with pytest.raises(GenesisError, match="shorten"):
+        Net(names=("A", "B", "C" * 33))
