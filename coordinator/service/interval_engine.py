@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from coordinator.ledger.errors import TransactionRefused
+from coordinator.ledger.errors import Rejected, TransactionRefused
 from coordinator.ledger.receipt import DONE
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.store import Finalized
@@ -213,7 +213,7 @@ class IntervalEngine:
             proof = await asyncio.wrap_future(evidence.submit(evidence.statement, event_payload(topic, stated), known))
             if proof is not None:
                 await self._hub.own.submit(MESSAGE, encode_message(proof, owed.relayed.message))
-        except (TransactionRefused, ServiceError) as error:
+        except (Rejected, TransactionRefused, ServiceError) as error:
             self._log.warning("relaying failed", topic=str(topic), reason=str(error))
         finally:
             self._under_way.discard(key)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coordinator.consensus.errors import DecodeError
-from coordinator.market.certificate import CertificateError
 from coordinator.market.coupling.hub import Decision, Hub
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.silent_region import SilentRegion
@@ -28,7 +27,7 @@ from coordinator.settlement.interval.decisions import (
     decode_hub_message,
 )
 from coordinator.settlement.interval.hub_state import FOLLOWING
-from coordinator.settlement.interval.region_party import message_interval
+from coordinator.settlement.interval.region_party import UNUSABLE, message_interval
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
 
@@ -143,7 +142,7 @@ class HubParty:
                 self.fault = f"{topic}: {error}"
                 return None
             return Blamed((error.region,), str(error)).encode()
-        except CertificateError as error:
+        except UNUSABLE as error:
             self.fault = f"{topic}: {error}"
             return None
 
@@ -181,7 +180,7 @@ class HubParty:
             if not isinstance(said, Said) or self._blame is not None:
                 return proposal == self.propose(topic)
             self._adopt(self._hub.copy(), topic, said)
-        except (DecodeError, ProtocolError, CertificateError):
+        except (DecodeError, *UNUSABLE):
             return False
         return True
 
@@ -199,7 +198,7 @@ class HubParty:
             return
         try:
             self._follow(self._hub, topic, said)
-        except (ProtocolError, CertificateError) as error:
+        except UNUSABLE as error:
             self.sit_out(f"{topic}: {error}")
 
     def _follow(self, hub: Hub, topic: Topic, said: HubMessage) -> None:

@@ -16,7 +16,8 @@ from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.wire import ProtocolError
-from coordinator.market.offers import MarketRules
+from coordinator.market.linear_program import SolverError
+from coordinator.market.offers import MarketRules, OfferError
 from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
 from coordinator.settlement.interval.region import Resource
@@ -24,6 +25,9 @@ from coordinator.settlement.interval.schedules import Curve, Schedule
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.regions import RegionGrid
+
+UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError)
+"""What computing with the numbers of others may end with; a validator then has nothing to say, and goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,12 @@ class RegionParty:
         """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed."""
         assert topic.step is Step.COMMIT, "an attempt begins with commitments"
         self._messages, self._awaits, self.fault = {}, None, ""
+        try:
+            self._commit(topic, cold, offers, resources)
+        except UNUSABLE as error:
+            self._sit_out(topic, error)
+
+    def _commit(self, topic: Topic, cold: bool, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> None:
         forgot = self._agent is None
         if cold or self._agent is None:
             self._agent = self._fresh()
@@ -78,11 +88,15 @@ class RegionParty:
         agent.join(known.public)
         return agent
 
-    def alone(self, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> bytes:
-        """The schedule at zero exchange. Raises CertificateError and InfeasibleError."""
+    def alone(self, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> bytes | None:
+        """The schedule at zero exchange; None, with a fault, where these offers do not clear."""
         known = self._known
-        own = offered(offers, resources, known.grid.network.bus_ids, known.rules)
-        cleared = clear_alone(known.grid, own.table.steps, known.rules)
+        try:
+            own = offered(offers, resources, known.grid.network.bus_ids, known.rules)
+            cleared = clear_alone(known.grid, own.table.steps, known.rules)
+        except UNUSABLE as error:
+            self.fault = f"clearing alone: {error}"
+            return None
         return Schedule(0, scheduled(own, cleared.clearing)).encode()
 
     def hear(self, topic: Topic, said: HubMessage) -> None:
@@ -91,9 +105,12 @@ class RegionParty:
             return
         try:
             self._follow(self._agent, topic, said)
-        except (ProtocolError, CertificateError) as error:
-            self._agent, self._awaits = None, None
-            self.fault = f"{topic}: {error}"
+        except UNUSABLE as error:
+            self._sit_out(topic, error)
+
+    def _sit_out(self, topic: Topic, error: Exception) -> None:
+        self._agent, self._messages, self._awaits = None, {}, None
+        self.fault = f"{topic}: {error}"
 
     def _follow(self, agent: RegionAgent, topic: Topic, said: HubMessage) -> None:
         self._awaits = None

@@ -8,6 +8,7 @@ from coordinator.settlement.interval.decisions import COLD, Said
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_party import GateClosure, HubKnowledge, HubParty
 from coordinator.settlement.interval.hub_state import Running
+from coordinator.settlement.interval.schedules import Curve
 from coordinator.settlement.interval.topics import Step, Topic
 from tests.coordinator.settlement.interval_chain import COLLATERAL
 from tests.coordinator.settlement.interval_support import RULES, IntervalNet
@@ -88,3 +89,16 @@ def test_where_a_commitment_cannot_be_used_blame_is_all_that_is_confirmed() -> N
     blame = party.propose(result)
     assert blame is not None
     assert party.agrees(result, blame)
+
+
+def test_a_region_whose_offers_do_not_clear_stops_nobody_and_closes_its_next_gate() -> None:
+    net, day = net_of(2, ghost="nowhere")
+    offer_all(net, day[0])
+    net.offer(0, day[0][0], {"ghost": Curve(5, ())})
+    net.run(day[0][0])
+    assert HubIntervals.of(net.hub.state.view).absent == (0,)
+    assert all("nowhere" in duty.fault for duty in net.region_duties[0].values())
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    assert HubIntervals.of(net.hub.state.view).absent == ()
+    assert abs(objective(net)[-1] - day[1][2]) <= 1e-6 * day[1][2]

@@ -51,9 +51,11 @@ def rts_day(hours: int) -> tuple[RegionCut, list[Hour]]:
     return cut, found
 
 
-def net_of(hours: int, **numbers: int) -> tuple[IntervalNet, list[Hour]]:
+def net_of(hours: int, ghost: str = "", **numbers: int) -> tuple[IntervalNet, list[Hour]]:
+    """A consortium; `ghost` is the bus of one more resource of the first region's."""
     cut, day = rts_day(hours)
     resources = [{name: bus for name, (bus, _) in region.items()} for region in day[0][1]]
+    resources[0].update({"ghost": ghost} if ghost else {})
     return IntervalNet(cut, resources, day[0][0].start_s, {**HUB_NUMBERS, **numbers}), day
 
 
