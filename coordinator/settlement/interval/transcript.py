@@ -14,14 +14,14 @@ from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
 from coordinator.settlement.interval.decisions import HubMessage, decode_hub_message
 from coordinator.settlement.interval.hub import INTERVAL_EVENT, MESSAGE
-from coordinator.settlement.interval.topics import Interval, Topic
+from coordinator.settlement.interval.topics import Step, Topic
 
 _GATES_KEPT = 16
 
 
 @dataclass
 class Transcript:
-    """Messages by topic. Those of an earlier interval than the one spoken of are forgotten."""
+    """Messages by topic. Those of an earlier attempt than the one spoken of are forgotten."""
 
     of_regions: dict[Topic, dict[bytes, bytes]] = field(default_factory=dict)
     """Each region's message on a topic, by its chain's id."""
@@ -29,7 +29,8 @@ class Transcript:
     """What a quorum of hub validators stands behind."""
     digests: dict[int, bytes] = field(default_factory=dict)
     """Of the last blocks' headers, by height."""
-    _texts: dict[bytes, bytes] = field(default_factory=dict)
+    _texts: dict[tuple[Step, str], bytes] = field(default_factory=dict)
+    """The last that each validator proposed in a step: as on the chain, so that nobody fills memory."""
 
     def add(self, block: Block, receipts: Sequence[Receipt]) -> None:
         """The next final block of the hub."""
@@ -43,7 +44,7 @@ class Transcript:
             if kind == MESSAGE:
                 self._take_message(content)
             elif kind == CONFIRM_HUB:
-                self._take_text(content)
+                self._take_text(signed.transaction.signer, content)
                 self._take_statements(receipt)
 
     def _take_message(self, content: bytes) -> None:
@@ -51,30 +52,32 @@ class Transcript:
         proof, message = decode_event_proof(reader.raw(reader.uint32())), reader.rest()
         event = decode_receipt(proof.receipt).events[proof.event]
         topic, _ = confirmations.decode_event(event.payload)
-        self._forget(topic.interval)
+        self._forget(topic)
         self.of_regions.setdefault(topic, {})[proof.certified.chain_id] = message
 
-    def _take_text(self, content: bytes) -> None:
+    def _take_text(self, signer: str, content: bytes) -> None:
         given = decode_confirmation(content)
         if given.message is not None:
-            self._texts[given.digest] = given.message
+            self._texts[given.topic.step, signer] = given.message
 
     def _take_statements(self, receipt: Receipt) -> None:
         for event in receipt.events:
             if event.kind != INTERVAL_EVENT:
                 continue
             topic, digest = confirmations.decode_event(event.payload)
-            text = self._texts.get(digest)
+            text = next((text for text in self._texts.values() if digest_of(text) == digest), None)
             if text is not None:
                 self.of_hub[topic] = decode_hub_message(text)
 
-    def _forget(self, interval: Interval) -> None:
-        """A later interval has begun: what was said in earlier ones is over."""
-        if all(topic.interval >= interval for topic in (*self.of_regions, *self.of_hub)):
-            return
-        self.of_regions = {topic: said for topic, said in self.of_regions.items() if topic.interval >= interval}
-        self.of_hub = {topic: said for topic, said in self.of_hub.items() if topic.interval >= interval}
-        self._texts = {}
+    def _forget(self, under_way: Topic) -> None:
+        """A later attempt or interval has begun: what was said in earlier ones is over."""
+
+        def is_over(topic: Topic) -> bool:
+            return (topic.interval, topic.attempt) < (under_way.interval, under_way.attempt)
+
+        for said in (self.of_regions, self.of_hub):
+            for topic in tuple(filter(is_over, said)):
+                del said[topic]
 
 
 def digest_of(message: bytes) -> bytes:
