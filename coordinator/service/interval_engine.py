@@ -44,7 +44,7 @@ class RegionSeat:
     side: Side
     duty: RegionDuty
     blocks: deque[Finalized] = field(default_factory=deque)
-    scheduled: deque[Interval] = field(default_factory=lambda: deque(maxlen=_BILLED_BACK))
+    gates: deque[Interval] = field(default_factory=lambda: deque(maxlen=_BILLED_BACK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,11 @@ class IntervalEngine:
     def _bills(self, seat: RegionSeat, books: RegionIntervals) -> list[Request]:
         """Of the last intervals: the oldest bill that is due."""
         gate = books.gate
-        if gate is not None and (not seat.scheduled or seat.scheduled[-1] != gate) and books.positions(gate):
-            seat.scheduled.append(gate)
-        for interval in seat.scheduled:
+        if not seat.gates:
+            seat.gates.extend(books.scheduled())
+        if gate is not None and gate not in seat.gates:
+            seat.gates.append(gate)
+        for interval in seat.gates:
             due = self._due(seat, interval, is_past=gate is not None and interval < gate)
             if due is not None:
                 return seat.duty.bill(seat.side.host.told.view, interval, *due)

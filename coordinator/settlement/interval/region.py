@@ -224,6 +224,11 @@ class RegionIntervals:
         found = self.records.items(prefix)
         return {key[len(prefix) :].decode(): _decode_position(value) for key, value in found}
 
+    def scheduled(self) -> list[Interval]:
+        """Intervals with schedules, in the order of time. Goes through all of them."""
+        keys = (key[len(_SCHEDULE) :][:INTERVAL_BYTES] for key, _ in self.records.items(_SCHEDULE))
+        return [read_interval(Reader(key)) for key in dict.fromkeys(keys)]
+
     def owed(self, owner: str) -> int:
         """What bills could not move: positive is owed to the owner, in micro-units."""
         return money(self.records, money_key(_OWED, owner.encode(), self.parameters.asset))

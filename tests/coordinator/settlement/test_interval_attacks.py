@@ -43,6 +43,7 @@ def test_a_meter_that_shows_more_than_can_be_paid_does_not_stop_the_chain() -> N
     net.close_gates()
     schedule = Schedule(0, (Scheduled("unit-A", 5, PRICE),)).encode()
     assert said(net, Topic(HOUR, Step.SCHEDULE, ALONE), schedule) == ""
+    assert RegionIntervals.of(net.regions["A"].state.view).scheduled() == [HOUR]
     topic = Topic(HOUR, Step.METERED, 0, 1)
     assert said(net, topic, encode_metered([Metered("unit-A", INT64_MAX)])) == "bad_amount"
     assert said(net, topic, encode_metered([Metered("unit-A", 5)])) == ""
