@@ -35,6 +35,8 @@ from coordinator.settlement.interval.turns import is_turn
 _BILLED_BACK = 4
 """Intervals whose bills are looked at again when readings come."""
 _IDLE_S = 0.5
+_TOO_LATE = ("stated", "unexpected", "gate_closed", "again")
+"""What becomes of a word that a quorum did not need any more."""
 
 
 @dataclass(slots=True)
@@ -191,7 +193,7 @@ class IntervalEngine:
     async def _submit(self, side: Side, request: Request, key: tuple[int, Request]) -> None:
         try:
             outcome = await side.own.submit(*request)
-            if outcome.receipt.code != DONE:
+            if outcome.receipt.code not in (DONE, *_TOO_LATE):
                 self._log.info("not counted", kind=request[0], code=outcome.receipt.code, detail=outcome.receipt.detail)
         except (TransactionRefused, ServiceError) as error:
             self._log.warning("statement failed", kind=request[0], reason=str(error))

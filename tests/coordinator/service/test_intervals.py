@@ -8,6 +8,7 @@ import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -139,11 +140,10 @@ class Market:
         return sorted(found)
 
 
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    folder = tmp_path_factory.mktemp("market")
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
     case = read_case(DAY)
-    with (folder / "regions.csv").open("w", encoding="utf-8") as stream:
+    with (tmp_path / "regions.csv").open("w", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["bus", "region"])
         writer.writerows([bus.id, AREAS[bus.area]] for bus in case.grid.buses)
@@ -158,12 +158,20 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
     }
     names = tuple(AREAS[name] for name in cut.interconnection.region_names)
     parameters = {"late_limit_s": str(10**9)}
-    with Consortium(folder, limit=10**15, credit=CREDIT, intervals=intervals, parameters=parameters) as consortium:
+    with Consortium(tmp_path, limit=10**15, credit=CREDIT, intervals=intervals, parameters=parameters) as consortium:
         asyncio.run(consortium.ready())
         yield Market(consortium, day, names)
 
 
-def test_an_hour_from_offers_to_money(market: Market) -> None:
+def test_hours_with_a_late_meter_and_nodes_that_die(market: Market) -> None:
+    """One consortium, one hour after the other: each stage goes on where the one before has ended."""
+    an_hour_from_offers_to_money(market)
+    a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledger(market)
+    validators_that_die_in_the_middle_delay_nothing_for_long(market)
+    after_all_have_died_the_next_hour_begins_anew(market)
+
+
+def an_hour_from_offers_to_money(market: Market) -> None:
     async def run() -> None:
         interval = await market.open_hour()
         await market.ended(interval)
@@ -176,7 +184,7 @@ def test_an_hour_from_offers_to_money(market: Market) -> None:
     assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
 
 
-def test_a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledger(market: Market) -> None:
+def a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledger(market: Market) -> None:
     load, energy_wh = "load-101", 91_000_000
     hour = market.hours[0][0]
 
@@ -197,7 +205,7 @@ def test_a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledge
     market.check_balances([hour])
 
 
-def test_validators_that_die_in_the_middle_delay_nothing_for_long(market: Market) -> None:
+def validators_that_die_in_the_middle_delay_nothing_for_long(market: Market) -> None:
     async def run() -> None:
         interval = await market.open_hour()
         market.consortium.kill("gamma")
@@ -209,7 +217,7 @@ def test_validators_that_die_in_the_middle_delay_nothing_for_long(market: Market
     asyncio.run(run())
 
 
-def test_after_all_have_died_the_next_hour_begins_anew(market: Market) -> None:
+def after_all_have_died_the_next_hour_begins_anew(market: Market) -> None:
     async def run() -> None:
         market.consortium.restart(*ORGANIZATIONS)
         await market.consortium.ready()

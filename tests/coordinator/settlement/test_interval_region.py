@@ -51,6 +51,7 @@ def region(**changes: object) -> IntervalChain:
     section: dict[str, object] = {
         "asset": "EUR",
         "topology": "00" * 32,
+        "stepper": "carol",
         "opens_s": 3600,
         "duration_s": 3600,
         "gate_closure_s": 600,
@@ -102,6 +103,8 @@ def test_only_owners_offer_and_only_while_the_gate_is_open() -> None:
     assert offer(chain, "alice", FIRST, unit=falling) == "bad_offer"
     assert offer(chain, "alice", Interval(0, 3600), unit=UNIT) == "gate_closed"
     assert offer(chain, "alice", Interval(4 * 3600, 3600), unit=UNIT) == "too_early"
+    assert offer(chain, "alice", Interval(5400, 3600), unit=UNIT) == "no_such_interval"
+    assert offer(chain, "alice", Interval(7200, 900), unit=UNIT) == "no_such_interval"
     assert offer(chain, "alice", FIRST, unit=UNIT) == ""
     assert state(chain, Topic(FIRST, Step.GATE), b"") == ""
     assert offer(chain, "alice", FIRST, unit=UNIT) == "gate_closed"
@@ -183,11 +186,11 @@ def _limit(owner: str, limit: int) -> bytes:
 
 
 def test_gates_close_by_the_clock_or_by_the_stepper_alone() -> None:
-    clock = books(region())
+    clock = books(region(stepper=""))
     assert clock.due(2_999_000) is None
     assert clock.due(3_000_000) == FIRST
     assert clock.due(6_600_000) == SECOND
-    stepped = region(stepper="carol")
+    stepped = region()
     assert books(stepped).due(10**9) is None
     assert stepped.block((TARGET, FIRST.encode()), signer="alice") == ["not_stepper"]
     assert stepped.block((TARGET, FIRST.encode()), signer="carol") == [""]
