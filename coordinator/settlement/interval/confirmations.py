@@ -6,7 +6,7 @@ of them the message is stated. The state machine counts; it never judges numbers
 
 Key                    entry
 said/<step><name>      the topic and digest that a validator confirmed last in this step
-text/<step><name>      the message that it proposed for it
+text/<step><name>      the topic and message that it proposed last
 
 One entry a validator and step: whoever confirms nonsense fills nothing.
 """
@@ -21,7 +21,7 @@ from coordinator.ledger.codec import Reader, Writer
 from coordinator.ledger.errors import Rejected
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.view import Context, Records
-from coordinator.settlement.interval.topics import Step, Topic, read_topic
+from coordinator.settlement.interval.topics import TOPIC_BYTES, Step, Topic, read_topic
 
 CONFIRM_HUB, CONFIRM_REGION = "confirm_hub", "confirm_region"
 DIGEST_BYTES = 32
@@ -74,11 +74,11 @@ def confirm(context: Context, given: Confirmation) -> bytes | None:
     value = given.topic.encode() + given.digest
     records.put(_key(_SAID, step, context.signer), value)
     if given.message is not None:
-        records.put(_key(_TEXT, step, context.signer), given.message)
+        records.put(_key(_TEXT, step, context.signer), given.topic.encode() + given.message)
     agreeing = [name for name in current.names if records.get(_key(_SAID, step, name)) == value]
     if len(agreeing) < current.quorum:
         return None
-    message = _message(records, step, given.digest)
+    message = _message(records, given)
     if message is not None:
         _forget(records, step)
     return message
@@ -94,12 +94,27 @@ def confirmed_by(records: Records, topic: Topic) -> dict[str, bytes]:
 def proposals(records: Records, topic: Topic) -> dict[str, bytes]:
     """The messages that validators proposed on a topic and still stand behind."""
     standing = confirmed_by(records, topic)
-    texts = {name: records.get(_key(_TEXT, topic.step, name)) for name in standing}
+    texts = {name: _proposed(records, topic, name) for name in standing}
     return {
         name: text
         for name, text in texts.items()
         if text is not None and hashlib.sha256(text).digest() == standing[name]
     }
+
+
+def check_first_proposal(records: Records, given: Confirmation, signer: str) -> None:
+    """Raise Rejected where a validator has proposed another message on the topic.
+
+    Whoever proposes anew in every block takes the text away from those who are about to confirm it.
+    """
+    earlier = _proposed(records, given.topic, signer)
+    if given.message is not None and earlier is not None and earlier != given.message:
+        raise Rejected("again", f"{signer} has proposed another message on {given.topic}")
+
+
+def _proposed(records: Records, topic: Topic, name: str) -> bytes | None:
+    data = records.get(_key(_TEXT, topic.step, name))
+    return None if data is None or data[:TOPIC_BYTES] != topic.encode() else data[TOPIC_BYTES:]
 
 
 def event_payload(topic: Topic, digest: bytes) -> bytes:
@@ -115,9 +130,10 @@ def decode_event(payload: bytes) -> tuple[Topic, bytes]:
     return topic, digest
 
 
-def _message(records: Records, step: Step, digest: bytes) -> bytes | None:
-    for _, text in records.items(_key(_TEXT, step, "")):
-        if hashlib.sha256(text).digest() == digest:
+def _message(records: Records, given: Confirmation) -> bytes | None:
+    for _, data in records.items(_key(_TEXT, given.topic.step, "")):
+        about, text = data[:TOPIC_BYTES], data[TOPIC_BYTES:]
+        if about == given.topic.encode() and hashlib.sha256(text).digest() == given.digest:
             return text
     return None
 

@@ -175,6 +175,7 @@ def _on_confirm(context: Context, content: bytes) -> None:
         expected = "no interval is under way" if running is None else f"the hub waits for {running.topic}"
         raise Rejected("unexpected", f"{given.topic}: {expected}")
     if given.message is not None:
+        confirmations.check_first_proposal(context.records, given, context.signer)
         _check(books, running, decode_hub_message(given.message))
     message = confirmations.confirm(context, given)
     if message is None:

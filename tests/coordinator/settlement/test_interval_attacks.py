@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.ledger.codec import INT64_MAX
 from coordinator.ledger.errors import GenesisError
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, CONFIRM_REGION, proposal
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, CONFIRM_REGION, Confirmation, proposal
 from coordinator.settlement.interval.decisions import Agreed, Said, Transfer
 from coordinator.settlement.interval.region import OFFERS, RegionIntervals
 from coordinator.settlement.interval.schedules import (
@@ -21,7 +21,7 @@ from coordinator.settlement.interval.schedules import (
     encode_metered,
 )
 from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
-from coordinator.settlement.interval.transcript import Transcript
+from coordinator.settlement.interval.transcript import Transcript, digest_of
 from tests.coordinator.ledger.support import VALIDATORS
 from tests.coordinator.settlement.test_interval_hub import HOUR, PRICE, Net
 
@@ -95,18 +95,23 @@ def test_names_that_no_settlement_can_hold_are_refused_at_genesis() -> None:
         Net(names=("A", "B", "C" * 33))
 
 
-def test_a_validator_that_proposes_again_and_again_fills_no_memory() -> None:
+def test_a_validator_that_proposes_again_and_again_takes_no_text_away_and_fills_no_memory() -> None:
     net = Net(step_blocks=100)
     net.close_gates()
     net.say(Step.COMMIT)
     net.say(Step.SUBMIT, number=1)
     topic, transcript = net.waits_for, Transcript()
     assert topic is not None
+    codes = []
     for number in range(40):
         given = proposal(topic, Said(bytes([number]) * 10_000).encode()).encode()
-        assert net.hub.block((CONFIRM_HUB, given), signer="v3") == [""]
-    assert net.decide(Said(b"hub")) == ""
+        codes += net.hub.block((CONFIRM_HUB, given), signer="v3")
+    assert codes == ["", *["again"] * 39]
+    first = Confirmation(topic, digest_of(Said(bytes(10_000)).encode())).encode()
+    for validator in VALIDATORS[:2]:
+        assert net.hub.block((CONFIRM_HUB, first), signer=validator) == [""]
+    assert net.waits_for == Topic(HOUR, Step.INJECT, 0, 1)
     for block in net.hub.blocks:
         transcript.add(block.block, block.applied.receipts)
-    assert transcript.of_hub[topic] == Said(b"hub")
+    assert transcript.of_hub[topic] == Said(bytes(10_000))
     assert len(pickle.dumps(transcript)) < 5 * 10_000
