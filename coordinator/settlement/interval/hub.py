@@ -60,7 +60,8 @@ def _on_message(context: Context, content: bytes) -> None:
     proven = chains.event(proof, INTERVAL_EVENT)
     topic, digest = confirmations.decode_event(proven.event)
     number = _number_of(books, proven.chain_id)
-    if topic.step is not Step.SCHEDULE and hashlib.sha256(message).digest() != digest:
+    is_stated = not message if topic.step is Step.SCHEDULE else hashlib.sha256(message).digest() == digest
+    if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
     running = books.running or _begun(books, topic, context.block.height)
     _check_expected(books, running, topic, number)

@@ -27,6 +27,8 @@ from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interv
 from coordinator.settlement.interval.transcript import Transcript, digest_of
 from coordinator.settlement.interval.turns import is_turn
 
+_TOPICS_KEPT = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
@@ -131,6 +133,8 @@ class RegionDuty:
     def _word(self, here: RegionIntervals, region: View, topic: Topic, message: bytes) -> list[Request]:
         """Confirm a message, with its text where nobody has given it and it is this validator's turn."""
         since = self._wanted_since.setdefault(topic, self._height)
+        if len(self._wanted_since) > _TOPICS_KEPT:
+            del self._wanted_since[next(iter(self._wanted_since))]
         names, digest = committee(region, CURRENT).names, digest_of(message)
         if self._me not in names:
             return []

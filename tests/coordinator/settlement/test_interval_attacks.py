@@ -8,8 +8,15 @@ import pytest
 
 from coordinator.ledger.codec import INT64_MAX
 from coordinator.ledger.errors import GenesisError
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, CONFIRM_REGION, Confirmation, proposal
+from coordinator.settlement.interval.confirmations import (
+    CONFIRM_HUB,
+    CONFIRM_REGION,
+    Confirmation,
+    event_payload,
+    proposal,
+)
 from coordinator.settlement.interval.decisions import Agreed, Said, Transfer
+from coordinator.settlement.interval.hub import MESSAGE, encode_message
 from coordinator.settlement.interval.region import OFFERS, RegionIntervals
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
@@ -23,6 +30,7 @@ from coordinator.settlement.interval.schedules import (
 from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
 from coordinator.settlement.interval.transcript import Transcript, digest_of
 from tests.coordinator.ledger.support import VALIDATORS
+from tests.coordinator.settlement.interval_chain import event_proof
 from tests.coordinator.settlement.test_interval_hub import HOUR, PRICE, Net
 
 
@@ -115,3 +123,16 @@ def test_a_validator_that_proposes_again_and_again_takes_no_text_away_and_fills_
         transcript.add(block.block, block.applied.receipts)
     assert transcript.of_hub[topic] == Said(bytes(10_000))
     assert len(pickle.dumps(transcript)) < 5 * 10_000
+
+
+def test_nobody_hangs_anything_on_a_schedule_that_is_proved_to_the_hub() -> None:
+    net = Net()
+    net.close_gates()
+    net.say(Step.COMMIT)
+    net.to_decision()
+    assert net.agree(-7, 3, 4) == ""
+    message, topic = Schedule(-7, (Scheduled("unit-A", 5, PRICE),)).encode(), Topic(HOUR, Step.SCHEDULE, 0, 1)
+    net.state("A", topic, message)
+    proof = event_proof(net.regions["A"], event_payload(topic, digest_of(message)))
+    assert net.hub.block((MESSAGE, encode_message(proof, b"anything"))) == ["other_message"]
+    assert net.relay("A", topic, message) == ""
