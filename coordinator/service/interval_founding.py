@@ -80,7 +80,7 @@ class Founding:
     def hub_sections(self) -> Sections:
         """For the hub's genesis."""
         settings = self.settings
-        numbers = ("step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
+        numbers = ("duration_s", "step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
         section = {**self._common(), **{name: getattr(settings, name) for name in numbers}}
         return {hub_books.NAME: {**section, "regions": list(self.names)}}
 

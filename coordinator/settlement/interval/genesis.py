@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from coordinator.ledger.codec import INT64_MAX
 from coordinator.ledger.errors import GenesisError
 
+SMALL = 2**32 - 1
+"""The most that a count or a length of time may be."""
 
-def number_of(section: Mapping[str, object], name: str, module: str, least: int = 1) -> int:
-    """An integer from `least` up."""
+
+def number_of(section: Mapping[str, object], name: str, module: str, least: int = 1, most: int = INT64_MAX) -> int:
+    """An integer within bounds."""
     value = section.get(name)
-    if type(value) is not int or not least <= value <= INT64_MAX:
-        raise GenesisError(f"{module}: {name} is missing, or not an integer from {least} up")
+    if type(value) is not int or not least <= value <= most:
+        raise GenesisError(f"{module}: {name} is missing, or not an integer from {least} to {most}")
     return value
 
 

@@ -30,8 +30,8 @@ from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Kind, Le
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
-from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
-from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, numbers_of
+from coordinator.settlement.interval.genesis import SMALL, hash_of, number_of, text_of
+from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
 from coordinator.settlement.interval.topics import HUB_STEPS, Interval, Step, Topic
 
@@ -39,7 +39,8 @@ MESSAGE = "interval_message"
 INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
 REGIONS_MAX = LEGS_MAX - 1
 """With the leg of the remainder they fit one settlement."""
-_NUMBERS = ("step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
+_NUMBERS = ("duration_s", "step_blocks", "absent_blocks", "round_limit", "session_intervals")
+_REGIONS_TO_BEGIN = 2
 _SPARE_ATTEMPTS = 3
 _ROUNDING_MAX = 64
 """Micro-units that rounding may leave for each region or owner in an agreement."""
@@ -63,7 +64,10 @@ def _on_message(context: Context, content: bytes) -> None:
     is_stated = not message if topic.step is Step.SCHEDULE else hashlib.sha256(message).digest() == digest
     if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
-    running = books.running or _begun(books, topic, context.block.height)
+    running = books.running
+    if running is None:
+        _would_begin(books, topic, number, Ready(topic.interval, digest, message[:1] != WARM), context.block.height)
+        return
     _check_expected(books, running, topic, number)
     if topic.step is Step.COMMIT:
         _set_aside(books, running.interval, number)
@@ -83,14 +87,37 @@ def _number_of(books: HubIntervals, chain_id: bytes) -> int:
     raise Rejected("unknown_region", f"chain {chain_id.hex()[:16]} is of no region that is coupled here")
 
 
-def _begun(books: HubIntervals, topic: Topic, height: int) -> Running:
-    last = books.last
-    earliest_s = books.parameters.opens_s if last is None else last.end_s
+def _would_begin(books: HubIntervals, topic: Topic, number: int, ready: Ready, height: int) -> None:
+    """The next interval begins when two regions have committed to the same one: one decides nothing for others."""
+    parameters, last = books.parameters, books.last
+    earliest_s = parameters.opens_s if last is None else last.end_s
+    on_grid = (topic.interval.start_s - parameters.opens_s) % parameters.duration_s == 0
+    if topic.interval.duration_s != parameters.duration_s or not on_grid:
+        raise Rejected("no_such_interval", f"intervals have {parameters.duration_s} s, from {parameters.opens_s} s on")
     if topic.step is not Step.COMMIT or topic.attempt or topic.interval.start_s < earliest_s:
         raise Rejected("unexpected", f"{topic}: the next interval starts at {earliest_s} s, with commitments")
-    running = Running(topic.interval, 0, 0, Step.COMMIT, height, 0, ())
+    if books.ready().get(number) == ready:
+        raise Rejected("again", f"{parameters.regions[number]} has spoken on {topic}")
+    books.put_ready(number, ready)
+    agreeing = {k: other for k, other in books.ready().items() if other.interval == topic.interval}
+    if len(agreeing) >= min(_REGIONS_TO_BEGIN, len(parameters.regions)):
+        _begin(books, topic.interval, agreeing, height)
+
+
+def _begin(books: HubIntervals, interval: Interval, agreeing: Mapping[int, Ready], height: int) -> None:
+    running = Running(interval, 0, 0, Step.COMMIT, height, 0, ())
+    for number in books.ready():
+        books.put_ready(number, None)
     books.put_running(running)
-    return running
+    for number, ready in agreeing.items():
+        try:
+            _set_aside(books, interval, number)
+        except Rejected:
+            continue
+        books.put_slot(number, ready.digest)
+        if ready.forgetful:
+            books.put_forgetful()
+    _go_on(books, running, height)
 
 
 def _check_expected(books: HubIntervals, running: Running, topic: Topic, number: int) -> None:
@@ -297,12 +324,14 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         raise GenesisError(
             f"interval_hub: names of assets have {ASSET_BYTES_MAX} bytes, of regions {REGION_BYTES_MAX}; shorten them"
         )
+    numbers = {name: number_of(section, name, NAME, most=SMALL) for name in _NUMBERS}
     parameters = Parameters(
-        asset,
-        hash_of(topology, "topology", NAME),
-        tuple(names),
-        number_of(section, "opens_s", NAME, least=0),
-        *(number_of(section, name, NAME) for name in _NUMBERS),
+        asset=text_of(section, "asset", NAME),
+        topology=hash_of(topology, "topology", NAME),
+        regions=tuple(names),
+        opens_s=number_of(section, "opens_s", NAME, least=0),
+        collateral=number_of(section, "collateral", NAME),
+        **numbers,
     )
     HubIntervals(context).put_parameters(parameters)
 

@@ -4,6 +4,7 @@ Key                  entry
 parameters           Parameters
 running              Running; absent between intervals
 slot/<number>        digest of a region's message in the step at hand
+ready/<number>       the interval and message that a region has committed to while none is under way
 transfers            the agreement, while regions set their schedules
 last                 the last interval that ended
 absent               numbers of regions that were gone on without in it
@@ -27,7 +28,7 @@ from coordinator.settlement.interval.topics import Interval, read_interval
 NAME = "interval_hub"
 PREFIX = NAME.encode() + b"/"
 """Of the module's entries in the state."""
-_PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION, _FORGETFUL = (
+_PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION, _FORGETFUL, _READY = (
     b"parameters",
     b"running",
     b"slot/",
@@ -36,6 +37,7 @@ _PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION, _FORGETFUL =
     b"absent",
     b"session",
     b"forgetful",
+    b"ready/",
 )
 
 
@@ -51,6 +53,7 @@ class Parameters:
     topology: bytes
     regions: tuple[str, ...]
     opens_s: int
+    duration_s: int
     step_blocks: int
     absent_blocks: int
     round_limit: int
@@ -59,7 +62,8 @@ class Parameters:
 
     def encode(self) -> bytes:
         """One byte form."""
-        writer = Writer().text(self.asset).raw(self.topology).uint64(self.opens_s).uint32(self.step_blocks)
+        writer = Writer().text(self.asset).raw(self.topology).uint64(self.opens_s).uint32(self.duration_s)
+        writer.uint32(self.step_blocks)
         writer.uint32(self.absent_blocks).uint32(self.round_limit).uint32(self.session_intervals).int64(
             self.collateral
         ).uint32(len(self.regions))
@@ -71,10 +75,20 @@ class Parameters:
 def _decode_parameters(data: bytes) -> Parameters:
     reader = Reader(data)
     asset, topology, opens_s = reader.text(), reader.raw(32), reader.uint64()
-    numbers = (reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32(), reader.int64())
+    times = (reader.uint32(), reader.uint32(), reader.uint32())
+    limits = (reader.uint32(), reader.uint32(), reader.int64())
     names = tuple(reader.text() for _ in range(reader.uint32()))
     reader.end()
-    return Parameters(asset, topology, names, opens_s, *numbers)
+    return Parameters(asset, topology, names, opens_s, *times, *limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A region's commitment to the interval that it would have next."""
+
+    interval: Interval
+    digest: bytes
+    forgetful: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +170,25 @@ class HubIntervals:
         """The chain of each region, empty for one that is not registered."""
         entries = [self.escrow.region(name) for name in self.parameters.regions]
         return tuple(b"" if entry is None else entry.chain_id for entry in entries)
+
+    def ready(self) -> dict[int, Ready]:
+        """What regions have committed to while no interval is under way."""
+        found = {}
+        for key, value in self.records.items(_READY):
+            reader = Reader(value)
+            found[int.from_bytes(key[len(_READY) :], "big")] = Ready(
+                read_interval(reader), reader.raw(32), reader.flag()
+            )
+        return found
+
+    def put_ready(self, number: int, ready: Ready | None) -> None:
+        """A region would begin an interval; None: it has begun."""
+        key = _READY + number.to_bytes(4, "big")
+        if ready is None:
+            self.records.delete(key)
+        else:
+            value = Writer().raw(ready.interval.encode()).raw(ready.digest).flag(ready.forgetful)
+            self.records.put(key, value.encoded)
 
     def taking_part(self, running: Running) -> tuple[int, ...]:
         """Regions that are not gone on without."""

@@ -40,7 +40,7 @@ from coordinator.settlement.escrow.netting import interval_nonce
 from coordinator.settlement.escrow.types import AMOUNT_MAX, NEUTRAL
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
-from coordinator.settlement.interval.genesis import hash_of, number_of, text_of
+from coordinator.settlement.interval.genesis import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
@@ -407,9 +407,9 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         hash_of(section.get("topology"), "topology", NAME),
         text_of(section, "stepper", NAME) if section.get("stepper") else "",
         number_of(section, "opens_s", NAME, least=0),
-        number_of(section, "duration_s", NAME),
-        number_of(section, "gate_closure_s", NAME, least=0),
-        number_of(section, "horizon", NAME),
+        number_of(section, "duration_s", NAME, most=SMALL),
+        number_of(section, "gate_closure_s", NAME, least=0, most=SMALL),
+        number_of(section, "horizon", NAME, most=SMALL),
         number_of(section, "imbalance_spread", NAME, least=0),
     )
     books.records.put(_PARAMETERS, parameters.encode())

@@ -152,7 +152,7 @@ class RegionDuty:
     def to_relay(self, hub: View, region: View) -> Relayed | None:
         """What the region has stated and the hub lacks."""
         topic, on_hub = self._topic(hub, region), HubIntervals.of(hub)
-        if topic is None or (on_hub.running is not None and self._number in on_hub.slots()):
+        if topic is None or self._number in (on_hub.ready() if on_hub.running is None else on_hub.slots()):
             return None
         if RegionIntervals.of(region).stated(topic) is None:
             return None

@@ -33,7 +33,7 @@ from tests.coordinator.settlement.interval_chain import COLLATERAL, CREDIT, Inte
 from topology.regions import RegionCut
 
 RULES = MarketRules()
-HUB_NUMBERS = {"step_blocks": 12, "absent_blocks": 3, "round_limit": 20, "session_intervals": 50}
+HUB_NUMBERS = {"duration_s": 3600, "step_blocks": 12, "absent_blocks": 3, "round_limit": 20, "session_intervals": 50}
 
 
 @dataclass

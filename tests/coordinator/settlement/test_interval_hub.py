@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from coordinator.consensus.header import Header
 from coordinator.ledger.codec import Reader
 from coordinator.ledger.handlers import CORE
@@ -14,6 +16,7 @@ from coordinator.ledger.invariants import check_books
 from coordinator.ledger.state import Module
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
 from coordinator.settlement.escrow.types import HUB, Decided, Opened, Outcome, Receipt
+from coordinator.settlement.interval import region as region_module
 from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     CONFIRM_REGION,
@@ -49,7 +52,12 @@ class Net:
 
     def __post_init__(self) -> None:
         section: dict[str, object] = {"asset": "EUR", "topology": "00" * 32, "opens_s": HOUR.start_s}
-        limits = {"step_blocks": self.step_blocks, "absent_blocks": 2, "round_limit": self.round_limit}
+        limits = {
+            "duration_s": 3600,
+            "step_blocks": self.step_blocks,
+            "absent_blocks": 2,
+            "round_limit": self.round_limit,
+        }
         on_hub = {**section, **limits, "session_intervals": 2, "collateral": COLLATERAL, "regions": list(self.names)}
         windows = {"window_min": 1, "window_max": 20, "netting_window": 4}
         self.hub = IntervalChain(
@@ -97,6 +105,13 @@ class Net:
         proof = event_proof(self.regions[name], event_payload(topic, digest_of(message)))
         said = b"" if topic.step is Step.SCHEDULE else message
         return self.hub.block((MESSAGE, encode_message(proof, said)))[0]
+
+    def state_of_a_byzantine_region(self, name: str, topic: Topic) -> str:
+        """Its validators state what its own rules forbid; what becomes of that on the hub."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(region_module, "_check_expected", lambda books, topic: None)
+            self.state(name, topic, b"\x00m")
+        return self.relay(name, topic, b"\x00m")
 
     def say(self, step: Step, *names: str, message: bytes = b"\x00m", attempt: int = 0, number: int = 0) -> list[str]:
         """Regions say the same in a step, and it is relayed; what became of each."""
@@ -222,7 +237,8 @@ def test_a_silent_region_is_gone_on_without_and_waited_for_more_briefly_until_it
     for name in ("A", "B"):
         net.state(name, Topic(NEXT, Step.COMMIT), b"\x00root")
         assert net.relay(name, Topic(NEXT, Step.COMMIT), b"\x00root") == ""
-    net.hub.block()
+    for _ in range(2):
+        net.hub.block()
     assert net.waits_for is not None
     assert net.waits_for.step is Step.SUBMIT
     assert not net.books.is_cold(net.books.running)
@@ -352,3 +368,16 @@ def test_a_split_over_two_proposals_heals_because_the_latest_word_counts() -> No
     over = Confirmation(topic, digest_of(Said(b"x").encode())).encode()
     assert net.hub.block((CONFIRM_HUB, over), signer="v3") == [""]
     assert net.waits_for == Topic(HOUR, Step.INJECT, 0, 1)
+
+
+def test_one_region_alone_begins_nothing_and_none_begins_what_is_off_the_grid() -> None:
+    net = Net()
+    far = Interval(3600 * 10**9, 3600)
+    for interval in (far, Interval(5400, 3600), Interval(3600, 60)):
+        topic = Topic(interval, Step.COMMIT)
+        assert net.state_of_a_byzantine_region("A", topic) == ("" if interval == far else "no_such_interval")
+    assert net.books.running is None
+    net.close_gates()
+    assert net.say(Step.COMMIT, "B", "C") == ["", ""]
+    assert net.waits_for == Topic(HOUR, Step.COMMIT)
+    assert net.books.ready() == {}
