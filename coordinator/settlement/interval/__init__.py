@@ -18,6 +18,9 @@ can falsify or hold back what its region says: anyone relays.
     hub      netting  one settlement with a leg a region, by the escrow protocol
     region   METERED  metered energy; bills, in versions
 
+It begins when two regions have committed to the same interval on the consortium's grid of time: one alone, whatever
+its validators state, decides nothing for the others.
+
 It ends. A round adds a flowgate or an offer, and there is a round limit. A region that has not spoken `step_blocks`
 hub blocks after a step began is gone on without: the interval begins anew without it, so there are at most as many
 attempts as regions. So does one whose message cannot be used (the hub's validators name it) and one that still
