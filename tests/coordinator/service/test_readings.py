@@ -83,6 +83,7 @@ def batch(*columns: SignedColumn) -> MeterBatch:
 
 
 async def register(cluster: Cluster, owner: str, *devices: str) -> None:
+    """On every node that runs: one that lags knows no new device yet."""
     signer = load_key(cluster.home(owner) / "keys" / "participant.key")
     async with cluster.client(owner) as client:
         request = pb.ParticipantRequest(chain_id=cluster.chain_id, participant=owner)
@@ -98,6 +99,8 @@ async def register(cluster: Cluster, owner: str, *devices: str) -> None:
             signed = sign_transaction(signer, cluster.chain_id, body)
             reply = await client.call("Submit", cluster.request(signed), 60.0)
             assert reply.code == ""
+    alive = [name for name in ORGANIZATIONS if cluster.processes[name].poll() is None]
+    await at_height(cluster, reply.height, alive)
 
 
 async def submit(cluster: Cluster, at: str, given: MeterBatch) -> pb.SubmitReply:
