@@ -149,12 +149,18 @@ class RegionDuty:
         topic = Topic(interval, Step.METERED, 0, version)
         return self._word(RegionIntervals.of(region), region, topic, encode_metered(rows))
 
+    def _is_known(self, on_hub: HubIntervals, topic: Topic, stated: bytes) -> bool:
+        """Whether the hub has this statement; what the region would have begun with before is another one."""
+        if on_hub.running is not None:
+            return self._number in on_hub.slots()
+        ready = on_hub.ready().get(self._number)
+        return ready is not None and (ready.interval, ready.digest) == (topic.interval, stated)
+
     def to_relay(self, hub: View, region: View) -> Relayed | None:
         """What the region has stated and the hub lacks."""
-        topic, on_hub = self._topic(hub, region), HubIntervals.of(hub)
-        if topic is None or self._number in (on_hub.ready() if on_hub.running is None else on_hub.slots()):
-            return None
-        if RegionIntervals.of(region).stated(topic) is None:
+        topic = self._topic(hub, region)
+        stated = None if topic is None else RegionIntervals.of(region).stated(topic)
+        if topic is None or stated is None or self._is_known(HubIntervals.of(hub), topic, stated):
             return None
         message = self._party.message(topic)
         if topic.step is Step.SCHEDULE:

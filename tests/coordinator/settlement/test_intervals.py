@@ -175,3 +175,18 @@ def test_a_hub_validator_that_was_away_sits_out_and_is_back_with_the_next_sessio
         assert ("was away" in net.hub_duties["v1"].fault) == (number > 0)
     for (_, _, optimum), reached in zip(day, objective(net), strict=True):
         assert abs(reached - optimum) <= 1e-6 * abs(optimum)
+
+
+def test_a_region_that_was_ready_alone_is_not_held_to_the_interval_that_never_began() -> None:
+    net, day = net_of(2)
+    net.silent = {1, 2}
+    offer_all(net, day[0])
+    net.target = day[0][0]
+    for _ in range(12):
+        net.step()
+    assert HubIntervals.of(net.hub.state.view).running is None
+    assert [ready.interval for ready in HubIntervals.of(net.hub.state.view).ready().values()] == [day[0][0]]
+    net.silent = {2}
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    assert HubIntervals.of(net.hub.state.view).absent == (2,)
