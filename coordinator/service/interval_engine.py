@@ -156,6 +156,8 @@ class IntervalEngine:
         view = seat.side.host.told.view
         positions = RegionIntervals.of(view).positions(interval)
         is_meter = meters(view)
+        if not _is_open(positions, is_meter):
+            return None
         rows = self._metered(seat, interval, is_meter, positions)
         first = [row for row in rows if positions[row.resource].version == 0]
         if first:
@@ -221,3 +223,11 @@ class IntervalEngine:
             self._log.warning("relaying failed", topic=str(topic), reason=str(error))
         finally:
             self._under_way.discard(key)
+
+
+def _is_open(positions: Mapping[str, Position], is_meter: Callable[[str], bool]) -> bool:
+    """Whether a bill of an interval is missing, or stands on a schedule where a meter could still speak."""
+    return any(
+        position.version == 0 or (position.substituted and has_meter(is_meter, name))
+        for name, position in positions.items()
+    )
