@@ -1,4 +1,4 @@
-"""Reads the sections of a genesis document that the interval modules want, and names what is wrong with them."""
+"""Reads the sections of a genesis document that the modules of settlement want, and names what is wrong with them."""
 
 from __future__ import annotations
 

@@ -29,8 +29,9 @@ from coordinator.settlement.escrow.hub_record import accept_receipt, end_of_bloc
 from coordinator.settlement.escrow.ledger_books import HubLedger, RegionLedger
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.region_record import Moment, on_hub_event
-from coordinator.settlement.escrow.region_section import LIMITS_MAX, OPENERS_MAX, number, read_region_section
+from coordinator.settlement.escrow.region_section import LIMITS_MAX, MODULE, OPENERS_MAX, read_region_section
 from coordinator.settlement.escrow.types import HASH_SIZE, HUB, NEUTRAL
+from coordinator.settlement.genesis_section import number_of
 
 _VALIDATORS_MAX = 128
 _SIGNAL = b"signal/"
@@ -147,7 +148,7 @@ def _hub_end_of_block(context: Context) -> None:
 
 def _hub_genesis(context: Context, section: Mapping[str, object]) -> None:
     HubLedger(context).put_parameters(
-        HubParameters(*(number(section, name) for name in ("window_min", "window_max", "netting_window")))
+        HubParameters(*(number_of(section, name, MODULE) for name in ("window_min", "window_max", "netting_window")))
     )
 
 

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from coordinator.ledger.codec import INT64_MAX
 from coordinator.ledger.errors import GenesisError
 from coordinator.settlement.escrow.encoding import REGION_BYTES_MAX
-from coordinator.settlement.escrow.types import HASH_SIZE, HUB
+from coordinator.settlement.escrow.types import HUB
+from coordinator.settlement.genesis_section import hash_of, number_of
 
+MODULE = "escrow"
+"""What errors about a section of this protocol begin with."""
 LIMITS_MAX = 64
 OPENERS_MAX = 16
 _KEYS = ("region", "hub_chain_id", "hub_epoch_length", "hub_validators", "limits", "openers")
@@ -45,20 +48,12 @@ def read_region_section(section: Mapping[str, object]) -> RegionSection:
         raise GenesisError(f"escrow: region is a name of 1 to {REGION_BYTES_MAX} bytes, not {HUB!r}")
     return RegionSection(
         region,
-        _hash(section.get("hub_chain_id"), "hub_chain_id"),
-        number(section, "hub_epoch_length"),
-        tuple(_hash(key, "hub_validators") for key in validators),
+        hash_of(section.get("hub_chain_id"), "hub_chain_id", MODULE),
+        number_of(section, "hub_epoch_length", MODULE),
+        tuple(hash_of(key, "hub_validators", MODULE) for key in validators),
         _limits(section.get("limits", {})),
         _openers(section),
     )
-
-
-def number(section: Mapping[str, object], name: str) -> int:
-    """A positive integer of a section. Raises GenesisError."""
-    value = section.get(name)
-    if type(value) is not int or not 1 <= value <= INT64_MAX:
-        raise GenesisError(f"escrow: {name} is missing, or not a positive integer")
-    return value
 
 
 def _limits(value: object) -> Mapping[str, int]:
@@ -82,13 +77,3 @@ def _texts(section: Mapping[str, object], name: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise GenesisError(f"escrow: {name} is not a list of texts")
     return tuple(values)
-
-
-def _hash(value: object, name: str) -> bytes:
-    try:
-        data = bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError:
-        data = b""
-    if len(data) != HASH_SIZE:
-        raise GenesisError(f"escrow: {name} is not {HASH_SIZE} bytes in hexadecimal")
-    return data

@@ -29,6 +29,11 @@ MESSAGE_MAX = 2**20 - 2**10
 _SAID, _TEXT = b"said/", b"text/"
 
 
+def digest_of(message: bytes) -> bytes:
+    """What stands for a message in confirmations and events."""
+    return hashlib.sha256(message).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """A validator stands behind the message with this digest; who proposes the message gives it too."""
@@ -45,7 +50,7 @@ class Confirmation:
 
 def proposal(topic: Topic, message: bytes) -> Confirmation:
     """The confirmation of one's own message."""
-    return Confirmation(topic, hashlib.sha256(message).digest(), message)
+    return Confirmation(topic, digest_of(message), message)
 
 
 def decode_confirmation(content: bytes) -> Confirmation:
@@ -56,7 +61,7 @@ def decode_confirmation(content: bytes) -> Confirmation:
         reader.end()
         return Confirmation(topic, digest)
     message = reader.rest()
-    if len(message) > MESSAGE_MAX or hashlib.sha256(message).digest() != digest:
+    if len(message) > MESSAGE_MAX or digest_of(message) != digest:
         raise DecodeError(f"the message on {topic} is not the one of its digest, or longer than {MESSAGE_MAX} bytes")
     return Confirmation(topic, digest, message)
 
@@ -95,11 +100,7 @@ def proposals(records: Records, topic: Topic) -> dict[str, bytes]:
     """The messages that validators proposed on a topic and still stand behind."""
     standing = confirmed_by(records, topic)
     texts = {name: _proposed(records, topic, name) for name in standing}
-    return {
-        name: text
-        for name, text in texts.items()
-        if text is not None and hashlib.sha256(text).digest() == standing[name]
-    }
+    return {name: text for name, text in texts.items() if text is not None and digest_of(text) == standing[name]}
 
 
 def check_first_proposal(records: Records, given: Confirmation, signer: str) -> None:
@@ -133,7 +134,7 @@ def decode_event(payload: bytes) -> tuple[Topic, bytes]:
 def _message(records: Records, given: Confirmation) -> bytes | None:
     for _, data in records.items(_key(_TEXT, given.topic.step, "")):
         about, text = data[:TOPIC_BYTES], data[TOPIC_BYTES:]
-        if about == given.topic.encode() and hashlib.sha256(text).digest() == given.digest:
+        if about == given.topic.encode() and digest_of(text) == given.digest:
             return text
     return None
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.codec import BYTES_MAX, Reader, Writer
+from coordinator.settlement.interval.topics import encode_numbers, read_count, read_numbers
 
 COLD, WARM = b"\x01", b"\x00"
 """What a region's COMMIT begins with: whether its validators remember the session. One that does not makes all begin
 anew: flowgates, factors and prices of the session are of no use where one side has forgotten them."""
-_NUMBERS_MAX = 4096
 _SAID, _BLAMED, _AGREED, _OPENED = 0, 1, 2, 3
 
 
@@ -35,7 +35,7 @@ class Blamed:
     def encode(self) -> bytes:
         """One byte form."""
         head = Writer().raw(bytes([_BLAMED])).text(self.reason[:1000])
-        return head.raw(_numbers(self.regions)).encoded
+        return head.raw(encode_numbers(self.regions)).encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Opened:
 
     def encode(self) -> bytes:
         """One byte form."""
-        return Writer().raw(bytes([_OPENED]) + _numbers(self.objecting)).raw(self.opening).encoded
+        return Writer().raw(bytes([_OPENED]) + encode_numbers(self.objecting)).raw(self.opening).encoded
 
 
 HubMessage = Said | Blamed | Agreed | Opened
@@ -88,7 +88,7 @@ def decode_hub_message(data: bytes) -> HubMessage:
     if kind == _SAID:
         return Said(reader.rest())
     if kind == _BLAMED:
-        reason, regions = reader.text(), _read_numbers(reader)
+        reason, regions = reader.text(), read_numbers(reader)
         reader.end()
         return Blamed(regions, reason)
     if kind == _AGREED:
@@ -96,33 +96,12 @@ def decode_hub_message(data: bytes) -> HubMessage:
         transfers = _read_transfers(reader)
         return Agreed(objective, gap, transfers, _read_transfers(reader), reader.rest())
     if kind == _OPENED:
-        return Opened(_read_numbers(reader), reader.rest())
+        return Opened(read_numbers(reader), reader.rest())
     raise DecodeError(f"a hub message of kind {kind}, which does not exist")
 
 
-def _numbers(values: tuple[int, ...]) -> bytes:
-    writer = Writer().uint32(len(values))
-    for value in values:
-        writer.uint32(value)
-    return writer.encoded
-
-
-def _read_numbers(reader: Reader) -> tuple[int, ...]:
-    values = tuple(reader.uint32() for _ in range(_bounded(reader)))
-    if list(values) != sorted(set(values)):
-        raise DecodeError("numbers of regions ascend, each once")
-    return values
-
-
 def _read_transfers(reader: Reader) -> tuple[Transfer, ...]:
-    return tuple(Transfer(reader.text(), reader.int64()) for _ in range(_bounded(reader)))
-
-
-def _bounded(reader: Reader) -> int:
-    count = reader.uint32()
-    if count > _NUMBERS_MAX:
-        raise DecodeError(f"{count} entries; at most {_NUMBERS_MAX}")
-    return count
+    return tuple(Transfer(reader.text(), reader.int64()) for _ in range(read_count(reader)))
 
 
 assert BYTES_MAX >= 4 * 1000, "a reason of a thousand characters fits"

@@ -11,7 +11,6 @@ The hub keeps what `hub_books` lists.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -27,10 +26,10 @@ from coordinator.settlement.escrow.hub_record import open_netting
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.renetting import without
 from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
+from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval import confirmations
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
-from coordinator.settlement.interval.genesis import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
 from coordinator.settlement.interval.topics import HUB_STEPS, Interval, Step, Topic
@@ -61,7 +60,7 @@ def _on_message(context: Context, content: bytes) -> None:
     proven = chains.event(proof, INTERVAL_EVENT)
     topic, digest = confirmations.decode_event(proven.event)
     number = _number_of(books, proven.chain_id)
-    is_stated = not message if topic.step is Step.SCHEDULE else hashlib.sha256(message).digest() == digest
+    is_stated = not message if topic.step is Step.SCHEDULE else digest_of(message) == digest
     if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
     running = books.running

@@ -20,10 +20,9 @@ from coordinator.ledger.codec import Reader, Writer
 from coordinator.ledger.view import Context, Records, View, reading_context
 from coordinator.settlement.escrow.handlers import ESCROW_HUB
 from coordinator.settlement.escrow.ledger_books import HubLedger
-from coordinator.settlement.escrow.netting import interval_nonce
 from coordinator.settlement.interval.decisions import Agreed, decode_hub_message
 from coordinator.settlement.interval.hub_state import Running, Session, decode_running, decode_session
-from coordinator.settlement.interval.topics import Interval, read_interval
+from coordinator.settlement.interval.topics import Interval, netting_nonce, read_interval
 
 NAME = "interval_hub"
 PREFIX = NAME.encode() + b"/"
@@ -196,9 +195,7 @@ class HubIntervals:
 
     def nonce(self, interval: Interval) -> bytes:
         """Of the interval's netting."""
-        parameters = self.parameters
-        about = (interval.start_s, interval.duration_s, interval.run)
-        return interval_nonce(*about, parameters.topology, parameters.asset)
+        return netting_nonce(interval, self.parameters.topology, self.parameters.asset)
 
     # Writing.
 

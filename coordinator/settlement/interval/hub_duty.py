@@ -12,6 +12,7 @@ from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     Confirmation,
     confirmed_by,
+    digest_of,
     proposal,
     proposals,
 )
@@ -20,7 +21,7 @@ from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_party import GateClosure, HubKnowledge, HubParty
 from coordinator.settlement.interval.hub_state import Running
 from coordinator.settlement.interval.topics import HUB_STEPS, Step, Topic
-from coordinator.settlement.interval.transcript import Transcript, digest_of
+from coordinator.settlement.interval.transcript import Transcript
 from coordinator.settlement.interval.turns import is_turn
 
 Request = tuple[str, bytes]
@@ -102,14 +103,11 @@ class HubDuty:
             support = list(standing.values())
             best = max(sorted(good), key=support.count)
             return [] if standing.get(self._me) == best else [_request(Confirmation(topic, best))]
-        waited = max(0, self._height(books) - running.since_height)
+        waited = max(0, self._transcript.height - running.since_height)
         if not is_turn(topic.encode(), names, self._me, waited):
             return []
         text = self._proposal(topic)
         return [] if text is None or standing.get(self._me) == digest_of(text) else [_request(proposal(topic, text))]
-
-    def _height(self, books: HubIntervals) -> int:
-        return max(self._transcript.digests, default=0)
 
     def _agrees(self, topic: Topic, text: bytes) -> bool:
         """By topic: what was right in one round is not in the next, and anyone can say it again."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from coordinator.ledger.codec import Reader, Writer
-from coordinator.settlement.interval.topics import ATTESTED_STEPS, Interval, Step, Topic, read_interval
+from coordinator.settlement.interval.topics import (
+    ATTESTED_STEPS,
+    Interval,
+    Step,
+    Topic,
+    encode_numbers,
+    read_interval,
+    read_numbers,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,7 @@ class Running:
     def encode(self) -> bytes:
         """One byte form."""
         writer = Writer().raw(self.interval.encode()).uint32(self.attempt).uint32(self.round).uint32(self.waiting_for)
-        writer.uint64(self.since_height).uint64(self.gate_height).uint32(len(self.excluded))
-        for number in self.excluded:
-            writer.uint32(number)
-        return writer.encoded
+        return writer.uint64(self.since_height).uint64(self.gate_height).raw(encode_numbers(self.excluded)).encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +82,14 @@ class Session:
 
     def encode(self) -> bytes:
         """One byte form."""
-        writer = Writer().raw(self.began.encode()).uint32(self.age).uint32(len(self.excluded))
-        for number in self.excluded:
-            writer.uint32(number)
-        return writer.encoded
+        return Writer().raw(self.began.encode()).uint32(self.age).raw(encode_numbers(self.excluded)).encoded
 
 
 def decode_session(data: bytes) -> Session:
     """The inverse of `Session.encode`."""
     reader = Reader(data)
     began, age = read_interval(reader), reader.uint32()
-    excluded = tuple(reader.uint32() for _ in range(reader.uint32()))
+    excluded = read_numbers(reader)
     reader.end()
     return Session(began, age, excluded)
 
@@ -98,7 +100,7 @@ def decode_running(data: bytes) -> Running:
     interval = read_interval(reader)
     attempt, number, step = reader.uint32(), reader.uint32(), Step(reader.uint32())
     since, gate = reader.uint64(), reader.uint64()
-    excluded = tuple(reader.uint32() for _ in range(reader.uint32()))
+    excluded = read_numbers(reader)
     reader.end()
     return Running(interval, attempt, number, step, since, gate, excluded)
 

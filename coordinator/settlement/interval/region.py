@@ -36,11 +36,10 @@ from coordinator.market.offers import MarketRules, Offer, OfferError, check_offe
 from coordinator.settlement.escrow.handlers import ESCROW_REGION
 from coordinator.settlement.escrow.ledger_books import RegionLedger
 from coordinator.settlement.escrow.money import money, money_key, set_sum
-from coordinator.settlement.escrow.netting import interval_nonce
 from coordinator.settlement.escrow.types import AMOUNT_MAX, NEUTRAL
+from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
-from coordinator.settlement.interval.genesis import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
@@ -60,6 +59,7 @@ from coordinator.settlement.interval.topics import (
     Interval,
     Step,
     Topic,
+    netting_nonce,
     read_interval,
 )
 
@@ -235,9 +235,7 @@ class RegionIntervals:
 
     def nonce(self, interval: Interval) -> bytes:
         """Of the interval's netting."""
-        parameters = self.parameters
-        about = (interval.start_s, interval.duration_s, interval.run)
-        return interval_nonce(*about, parameters.topology, parameters.asset)
+        return netting_nonce(interval, self.parameters.topology, self.parameters.asset)
 
 
 # Offers.

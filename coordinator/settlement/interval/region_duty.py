@@ -13,6 +13,7 @@ from coordinator.settlement.interval.confirmations import (
     CONFIRM_REGION,
     Confirmation,
     confirmed_by,
+    digest_of,
     proposal,
     proposals,
 )
@@ -24,7 +25,7 @@ from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
 from coordinator.settlement.interval.schedules import Metered, encode_metered
 from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interval, Step, Topic
-from coordinator.settlement.interval.transcript import Transcript, digest_of
+from coordinator.settlement.interval.transcript import Transcript
 from coordinator.settlement.interval.turns import is_turn
 
 _TOPICS_KEPT = 256

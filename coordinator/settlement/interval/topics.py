@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.codec import INT64_MAX, Reader, Writer
+from coordinator.settlement.escrow.netting import interval_nonce
 
 DAY_AHEAD, INTRADAY, REAL_TIME = 1, 2, 3
 _RUNS = (DAY_AHEAD, INTRADAY, REAL_TIME)
@@ -73,6 +74,11 @@ def read_interval(reader: Reader) -> Interval:
     return Interval(start_s, duration_s, run)
 
 
+def netting_nonce(interval: Interval, topology: bytes, asset: str) -> bytes:
+    """Of an interval's netting: the hub and each region find it by the same."""
+    return interval_nonce(interval.start_s, interval.duration_s, interval.run, topology, asset)
+
+
 ALONE = 2**32 - 1
 """The attempt of a schedule that a region sets by itself."""
 
@@ -103,3 +109,30 @@ def read_topic(reader: Reader) -> Topic:
     if step not in _STEPS:
         raise DecodeError(f"a topic of step {step}, which does not exist")
     return Topic(interval, Step(step), reader.uint32(), reader.uint32())
+
+
+_NUMBERS_MAX = 4096
+
+
+def encode_numbers(values: tuple[int, ...]) -> bytes:
+    """Numbers of regions, behind their count."""
+    writer = Writer().uint32(len(values))
+    for value in values:
+        writer.uint32(value)
+    return writer.encoded
+
+
+def read_numbers(reader: Reader) -> tuple[int, ...]:
+    """Raises DecodeError for numbers that do not ascend."""
+    values = tuple(reader.uint32() for _ in range(read_count(reader)))
+    if list(values) != sorted(set(values)):
+        raise DecodeError("numbers of regions ascend, each once")
+    return values
+
+
+def read_count(reader: Reader) -> int:
+    """How many entries follow. Raises DecodeError for too many."""
+    count = reader.uint32()
+    if count > _NUMBERS_MAX:
+        raise DecodeError(f"{count} entries; at most {_NUMBERS_MAX}")
+    return count

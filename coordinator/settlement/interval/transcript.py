@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from coordinator.ledger.codec import Reader
 from coordinator.ledger.proofs import decode_event_proof
 from coordinator.ledger.receipt import DONE, Receipt, decode_receipt
 from coordinator.settlement.interval import confirmations
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
 from coordinator.settlement.interval.decisions import HubMessage, decode_hub_message
 from coordinator.settlement.interval.hub import INTERVAL_EVENT, MESSAGE
 from coordinator.settlement.interval.topics import Step, Topic
@@ -31,6 +30,11 @@ class Transcript:
     """Of the last blocks' headers, by height."""
     _texts: dict[tuple[Step, str], bytes] = field(default_factory=dict)
     """The last that each validator proposed in a step: as on the chain, so that nobody fills memory."""
+
+    @property
+    def height(self) -> int:
+        """Of the last block."""
+        return next(reversed(self.digests), 0)
 
     def add(self, block: Block, receipts: Sequence[Receipt]) -> None:
         """The next final block of the hub."""
@@ -78,8 +82,3 @@ class Transcript:
         for said in (self.of_regions, self.of_hub):
             for topic in tuple(filter(is_over, said)):
                 del said[topic]
-
-
-def digest_of(message: bytes) -> bytes:
-    """What stands for a message in confirmations and events."""
-    return hashlib.sha256(message).digest()

@@ -16,7 +16,7 @@ from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.offers import MarketRules
 from coordinator.settlement.escrow.handlers import ESCROW_HUB, ESCROW_REGION, encode_region
 from coordinator.settlement.escrow.types import Closed, Decided, Opened, Receipt
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, event_payload
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of, event_payload
 from coordinator.settlement.interval.decisions import Agreed, HubMessage, decode_hub_message
 from coordinator.settlement.interval.hub import INTERVAL_EVENT, INTERVAL_HUB, MESSAGE, encode_message
 from coordinator.settlement.interval.hub_books import HubIntervals
@@ -27,7 +27,6 @@ from coordinator.settlement.interval.region_duty import RegionDuty
 from coordinator.settlement.interval.region_party import RegionKnowledge
 from coordinator.settlement.interval.schedules import Curve, Offers
 from coordinator.settlement.interval.topics import Interval
-from coordinator.settlement.interval.transcript import digest_of
 from tests.coordinator.ledger.support import VALIDATORS, codes
 from tests.coordinator.settlement.interval_chain import COLLATERAL, CREDIT, IntervalChain, event_proof
 from topology.regions import RegionCut

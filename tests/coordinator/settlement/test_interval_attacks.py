@@ -12,6 +12,7 @@ from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     CONFIRM_REGION,
     Confirmation,
+    digest_of,
     event_payload,
     proposal,
 )
@@ -28,7 +29,7 @@ from coordinator.settlement.interval.schedules import (
     encode_metered,
 )
 from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
-from coordinator.settlement.interval.transcript import Transcript, digest_of
+from coordinator.settlement.interval.transcript import Transcript
 from tests.coordinator.ledger.support import VALIDATORS
 from tests.coordinator.settlement.interval_chain import event_proof
 from tests.coordinator.settlement.test_interval_hub import HOUR, PRICE, Net

@@ -21,6 +21,7 @@ from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     CONFIRM_REGION,
     Confirmation,
+    digest_of,
     event_payload,
     proposal,
 )
@@ -31,7 +32,6 @@ from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS, RegionIntervals
 from coordinator.settlement.interval.schedules import Curve, Offers, Schedule, Scheduled
 from coordinator.settlement.interval.topics import Interval, Step, Topic
-from coordinator.settlement.interval.transcript import digest_of
 from tests.coordinator.ledger.support import MILLION, VALIDATORS
 from tests.coordinator.settlement.interval_chain import COLLATERAL, CREDIT, IntervalChain, event_proof
 

@@ -14,7 +14,7 @@ from coordinator.ledger.handlers import CORE
 from coordinator.ledger.invariants import check_books
 from coordinator.market.offers import Step as OfferStep
 from coordinator.settlement.escrow.handlers import ESCROW_REGION
-from coordinator.settlement.interval.confirmations import CONFIRM_REGION, Confirmation, proposal
+from coordinator.settlement.interval.confirmations import CONFIRM_REGION, Confirmation, digest_of, proposal
 from coordinator.settlement.interval.region import (
     DISPATCH_EVENT,
     INTERVAL_REGION,
@@ -33,7 +33,6 @@ from coordinator.settlement.interval.schedules import (
     scheduled_wh,
 )
 from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
-from coordinator.settlement.interval.transcript import digest_of
 from protos.gridaccord.v1 import ledger_pb2 as pb
 from tests.coordinator.ledger.support import MILLION, VALIDATORS
 from tests.coordinator.settlement.interval_chain import CREDIT, IntervalChain
