@@ -29,6 +29,7 @@ from coordinator.ledger.codec import Reader, Writer
 from coordinator.ledger.errors import GenesisError, Rejected
 from coordinator.ledger.merkle import MerkleTree, leaf_hash
 from coordinator.ledger.readings import reading_rules
+from coordinator.ledger.records import Asset
 from coordinator.ledger.registry import participant_of
 from coordinator.ledger.state import Module
 from coordinator.ledger.view import Context, Records, View, reading_context
@@ -410,6 +411,10 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         number_of(section, "horizon", NAME, most=SMALL),
         number_of(section, "imbalance_spread", NAME, least=0),
     )
+    if parameters.stepper and participant_of(context.view, parameters.stepper) is None:
+        raise GenesisError(f"{NAME}: stepper {parameters.stepper} is no participant; its word would close no gate")
+    if context.view.get(Asset.key(parameters.asset)) is None:
+        raise GenesisError(f"{NAME}: asset {parameters.asset} is none of this chain's; add it to assets")
     books.records.put(_PARAMETERS, parameters.encode())
     if not isinstance(resources, list):
         raise GenesisError(f"{NAME}: resources is a list of name, bus and owner")

@@ -230,6 +230,8 @@ def test_a_schedule_as_a_meter_would_show_it() -> None:
         ({"resources": "many"}, "resources"),
         ({"topology": "00"}, "topology"),
         ({"horizon": 0}, "horizon"),
+        ({"stepper": "nobody"}, "stepper nobody is no participant"),
+        ({"asset": "USD"}, "asset USD is none of this chain's"),
     ],
 )
 def test_a_genesis_that_cannot_be_is_refused_by_name(changes: dict[str, object], said: str) -> None:
