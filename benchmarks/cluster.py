@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import selectors
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import yaml
 
@@ -158,8 +161,7 @@ class Cluster:
                 routes.append((port, self.ports[peer["name"]]))
                 peer["address"] = f"127.0.0.1:{port}"
             path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        self._proxy = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(routes, self._delay_s))
-        self._proxy.start()
+        self._proxy = _started_proxy(routes, self._delay_s)
 
     def client(self, name: str, who: str = "gateway") -> Client:
         """A connection to a node, with one of its organization's certificates."""
@@ -212,35 +214,103 @@ def cluster(folder: Path, **options: Any) -> Iterator[Cluster]:
         yield running
 
 
+def _started_proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> Any:
+    process = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(routes, delay_s))
+    process.start()
+    return process
+
+
+def echo_delay_s(delay_s: float, count: int = 20) -> float:
+    """What the proxy really takes one way: half the median round trip of a few bytes through it."""
+    port, target = free_ports(2)
+    process = _started_proxy([(port, target)], delay_s)
+    try:
+        return asyncio.run(_echo_delay_s(port, target, count))
+    finally:
+        process.terminate()
+        process.join()
+
+
+async def _echo_delay_s(port: int, target: int, count: int) -> float:
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", target)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+    samples = []
+    for _ in range(count):
+        started = time.perf_counter()
+        writer.write(bytes(100))
+        await reader.readexactly(100)
+        samples.append(time.perf_counter() - started)
+    writer.close()
+    server.close()
+    return statistics.median(samples) / 2
+
+
 def _run_proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> None:
-    asyncio.run(_proxy(routes, delay_s))
+    # epoll wakes a timer on the next whole millisecond, select on its own: three delays would be up to 3 ms longer.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        runner.run(_proxy(routes, delay_s))
 
 
 async def _proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> None:
+    loop = asyncio.get_running_loop()
     for port, target in routes:
-        await asyncio.start_server(_forward_to(target, delay_s), "127.0.0.1", port)
+        await loop.create_server(partial(_Near, target, delay_s), "127.0.0.1", port)
     await asyncio.Event().wait()
 
 
-def _forward_to(target: int, delay_s: float) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class _Delayed(asyncio.Protocol):
+    """What comes on one connection leaves on another one a delay later, in order."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.other: _Delayed | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self._loop.call_later(self._delay_s, self.other.transport.write, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self._loop.call_later(self._delay_s, self.other.transport.close)
+
+
+class _Near(_Delayed):
+    """The side of the dialer; nothing of it is read before the other side is there."""
+
+    def __init__(self, target: int, delay_s: float) -> None:
+        super().__init__(delay_s)
+        self._target = target
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        cast(asyncio.Transport, transport).pause_reading()
+        self._dialing = self._loop.create_task(self._dial(cast(asyncio.Transport, transport)))
+
+    async def _dial(self, near: asyncio.Transport) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+            _, far = await self._loop.create_connection(partial(_Delayed, self._delay_s), "127.0.0.1", self._target)
         except OSError:
-            writer.close()
+            near.close()
             return
-        await asyncio.gather(_delayed(reader, far_writer, delay_s), _delayed(far_reader, writer, delay_s))
-
-    return connected
-
-
-async def _delayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float) -> None:
-    """Bytes in order, each a delay after it came."""
-    loop = asyncio.get_running_loop()
-    try:
-        while data := await reader.read(65536):
-            loop.call_later(delay_s, writer.write, data)
-    except OSError:
-        pass
-    finally:
-        loop.call_later(delay_s, writer.close)
+        self.other, far.other = far, self
+        near.resume_reading()

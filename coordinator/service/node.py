@@ -96,13 +96,16 @@ class Node:
         self._interregional = Interregional(home, self._hosts, self._signer, self._log)
         self._health = health.aio.HealthServicer()
 
-    async def run(self, force_rejoin: bool = False) -> None:
-        """Until a signal asks to stop; raises what makes it impossible to go on."""
-        loop = asyncio.get_running_loop()
-        stopping = asyncio.Event()
+    async def run(self, force_rejoin: bool = False, stopping: asyncio.Event | None = None) -> None:
+        """Until `stopping` is set, or a signal asks to stop where it is left out; raises what ends the node.
+
+        A program that hosts a node in a thread gives the event: signals come to its main thread.
+        """
         self._allow_files()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+        if stopping is None:
+            stopping = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         server = await self._open(force_rejoin)
         try:
             await self._work(stopping)
