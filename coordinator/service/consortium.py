@@ -94,6 +94,15 @@ class AccountSettings(Strict):
     credit_limit: int = 0
 
 
+class DeviceSettings(Strict):
+    """A device that is there from the beginning; others are registered by transactions."""
+
+    name: str
+    owner: str
+    account: str
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class ConsortiumChain(ChainSettlement):
     """A chain, the organizations that validate it, and its role between regions."""
 
@@ -103,6 +112,7 @@ class ConsortiumChain(ChainSettlement):
     pace: Pace = Pace()
     assets: tuple[AssetSettings, ...] = ()
     accounts: tuple[AccountSettings, ...] = ()
+    devices: tuple[DeviceSettings, ...] = ()
     parameters: dict[str, str] = Field(default_factory=dict)
     modules: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Parts of the state machine that this chain has beyond the core, with what each wants in genesis."""
@@ -327,7 +337,7 @@ def _genesis(
         "participants": [
             {"name": name, "public_key": signer.public_key.hex()} for name, signer in participants.items()
         ],
-        "devices": [],
+        "devices": [device.model_dump() for device in chain.devices],
         "assets": [asset.model_dump() for asset in chain.assets],
         "accounts": [account.model_dump() for account in chain.accounts],
         "parameters": chain.parameters,

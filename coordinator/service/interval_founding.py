@@ -7,9 +7,11 @@ intervals:
   opens: 2020-01-27T00:00:00+00:00   # start of the first interval
   duration_s: 3600
   gate_closure_s: 900                # before an interval; or
-  stepper: alpha                     # a participant whose word closes gates
+  stepper: alpha                     # a participant whose word closes gates, or one for each region: {"1": alpha}
   owners: {"1": alpha, "2": beta}    # of each region's resources; alpha where it is left out
   collateral: 1000000000000          # set aside for each region before it is coupled, in micro-units
+  resources:                         # beside those of the grid: storage, say
+    - {name: battery-101, bus: "101"}
 
 Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`.
 """
@@ -43,6 +45,15 @@ from topology.regions import RegionCut, cut_network
 _HORIZON = 96
 
 
+class ExtraResource(Strict):
+    """Something at a bus that the grid's files do not name."""
+
+    name: str
+    bus: str
+    owner: Name | None = None
+    """Of the region's resources where it is left out."""
+
+
 class IntervalSettings(Strict):
     """The section `intervals` of a consortium file."""
 
@@ -52,8 +63,9 @@ class IntervalSettings(Strict):
     opens: AwareDatetime
     duration_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     gate_closure_s: Annotated[int, Field(ge=0, le=604_800)] = 0
-    stepper: str = ""
+    stepper: Name | dict[str, Name] | None = None
     owners: dict[str, Name] = Field(default_factory=dict)
+    resources: tuple[ExtraResource, ...] = ()
     collateral: Micro = 10**12
     step_blocks: Blocks = 100
     absent_blocks: Blocks = 20
@@ -88,8 +100,12 @@ class Founding:
         """For a region's genesis."""
         settings = self.settings
         times = {"duration_s": settings.duration_s, "gate_closure_s": settings.gate_closure_s, "horizon": _HORIZON}
-        rules = {"stepper": settings.stepper, "imbalance_spread": settings.imbalance_spread}
+        rules = {"stepper": self._stepper(name), "imbalance_spread": settings.imbalance_spread}
         return {region.NAME: {**self._common(), **times, **rules, "resources": self.resources[name]}}
+
+    def _stepper(self, region: str) -> str:
+        given = self.settings.stepper
+        return (given.get(region, "") if isinstance(given, dict) else given) or ""
 
     def _common(self) -> dict[str, object]:
         topology = PublicNetwork(self.cut.interconnection, self.equivalents).topology_id
@@ -128,24 +144,33 @@ def cut_grid(settings: IntervalSettings, base: Path, regions: Sequence[str], fir
     if sorted(cut.interconnection.region_names) != sorted(regions):
         found = ", ".join(cut.interconnection.region_names)
         raise ConfigurationError(f"intervals: the grid has regions {found}; name one chain of role region for each")
-    strange = [name for name in settings.owners if name not in regions]
-    if strange:
-        raise ConfigurationError(f"intervals: owners names {strange[0]}, which is no region")
+    steppers = settings.stepper if isinstance(settings.stepper, dict) else {}
+    for what, names in (("owners", settings.owners), ("stepper", steppers)):
+        strange = [name for name in names if name not in regions]
+        if strange:
+            raise ConfigurationError(f"intervals: {what} names {strange[0]}, which is no region")
     keys = tuple(secrets.token_bytes(SECRET_BYTES) for _ in cut.regions)
     pairs = zip(cut.regions, keys, strict=True)
     equivalents = [RegionAgent(own, MarketRules(), key, settings.asset).boundary_equivalent() for own, key in pairs]
     where = dict(zip(network.bus_ids, region_of_bus, strict=True))
-    resources = _resources(case.grid, where, settings.owners, first)
+    resources = _resources(case.grid, where, settings, first)
     return Founding(settings, cut, resources, keys, tuple(equivalents))
 
 
 def _resources(
-    grid: Grid, region_of: Mapping[str, str], owners: Mapping[str, str], first: str
+    grid: Grid, region_of: Mapping[str, str], settings: IntervalSettings, first: str
 ) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {name: [] for name in region_of.values()}
-    units = [(f"unit-{unit.id}", unit.bus) for unit in grid.resources if unit.in_service]
-    loads = [(f"load-{bus.id}", bus.id) for bus in grid.buses if bus.demand_mw or bus.shunt_mw]
-    for name, bus in sorted((*units, *loads)):
-        owner = owners.get(region_of[bus], first)
-        found[region_of[bus]].append({"name": name, "bus": bus, "owner": owner})
+    units = [ExtraResource(name=f"unit-{unit.id}", bus=unit.bus) for unit in grid.resources if unit.in_service]
+    loads = [ExtraResource(name=f"load-{bus.id}", bus=bus.id) for bus in grid.buses if bus.demand_mw or bus.shunt_mw]
+    known: set[str] = set()
+    for resource in sorted((*units, *loads, *settings.resources), key=lambda resource: (resource.name, resource.bus)):
+        if resource.bus not in region_of:
+            raise ConfigurationError(f"intervals: resource {resource.name} is at bus {resource.bus}, which is not there")
+        if resource.name in known:
+            raise ConfigurationError(f"intervals: resource {resource.name} stands there twice; give it another name")
+        known.add(resource.name)
+        region = region_of[resource.bus]
+        owner = resource.owner or settings.owners.get(region, first)
+        found[region].append({"name": resource.name, "bus": resource.bus, "owner": owner})
     return found

@@ -1,0 +1,161 @@
+"""A scenario: what a run is made of, as one YAML file. Every key has a default that is documented here.
+
+    name: RTS-GMLC, 27 January 2020
+    case: 2020-01-27              # MATPOWER file or folder of CSV files with series, relative to the scenario
+    regions: area                 # how it is cut: area, a number, or a CSV file bus,region
+    seed: 1
+    devices: {meters: 3000}
+    batteries:
+      - {name: hill, bus: "101", power_mw: 50, energy_mwh: 200}
+    faults:
+      - {kind: kill_validators, interval: 6, validators: bravo}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, model_validator
+
+from coordinator.service.home import Name, Pace, Strict, read_settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Devices(Strict):
+    """The meters of a run, and how they behave. Deterministic from the scenario's seed."""
+
+    meters: Annotated[int, Field(ge=1, le=1_000_000)] = 3_000
+    """Signing meters in all regions: one or two for each unit and battery, the others behind the buses with demand."""
+    flexible_share: Share = 0.05
+    """Of a bus's demand: what its customers would rather shed above a price than use."""
+    lying_share: Share = 0.0
+    """Of the meters behind buses: those that repeat registers, send sentinels or sign wrongly."""
+    late_share: Share = 0.0
+    """Of the meters behind buses: those whose readings come an interval later."""
+    fleets: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes in which the devices of a region are."""
+
+
+class Battery(Strict):
+    """Storage that plans ahead and offers the value of its opportunities."""
+
+    name: Name
+    bus: str
+    power_mw: Annotated[float, Field(gt=0)]
+    energy_mwh: Annotated[float, Field(gt=0)]
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of a round trip."""
+    initial: Share = 0.5
+    """State of charge when the run begins."""
+
+
+class FaultKind(StrEnum):
+    """What can go wrong on purpose."""
+
+    KILL_VALIDATORS = "kill_validators"
+    """The process with these validators is killed as the interval opens; it is started again at once."""
+    KILL_FLEET = "kill_fleet"
+    """A process with devices is killed; it goes on from its last snapshot, its readings are late."""
+    SILENT = "silent"
+    """Nothing that a region says reaches the hub: it clears alone, under the consortium's fallback."""
+    BYZANTINE = "byzantine"
+    """These validators equivocate from this interval on."""
+
+
+class Fault(Strict):
+    """Something that goes wrong on purpose, from the opening of an interval on."""
+
+    kind: FaultKind
+    interval: Annotated[int, Field(ge=0)]
+    """Number of the interval, from 0."""
+    intervals: Annotated[int, Field(ge=1)] = 1
+    """For how many, where it lasts."""
+    validators: Name | None = None
+    """The organization whose validators it is about."""
+    region: str | None = None
+    """The region that it is about."""
+
+    @model_validator(mode="after")
+    def _names_its_target(self) -> Fault:
+        of_region = self.kind in (FaultKind.SILENT, FaultKind.KILL_FLEET)
+        wanted, other = ("region", "validators") if of_region else ("validators", "region")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.kind} names {wanted}, and not {other}")
+        return self
+
+
+class Market(Strict):
+    """What the consortium agrees on in genesis."""
+
+    asset: str = "EUR"
+    collateral: Annotated[int, Field(ge=0)] = 10**13
+    """Set aside for each region before it is coupled, in micro-units of the asset."""
+    imbalance_spread_per_mwh: Annotated[float, Field(ge=0)] = 0.0
+    """Deviations from the schedule are paid that much worse than the price at the bus."""
+    step_blocks: Annotated[int, Field(ge=1)] = 60
+    """Hub blocks after which an interval goes on without a region that is silent."""
+    absent_blocks: Annotated[int, Field(ge=1)] = 20
+    """The same for a region that was absent before."""
+    round_limit: Annotated[int, Field(ge=1)] = 20
+
+
+class Cluster(Strict):
+    """Where the actors run."""
+
+    address: str = "local"
+    """Of a Ray cluster; local starts one on this machine and ends it with the run. auto: the one that is running."""
+    host: str = "127.0.0.1"
+    """Where validators listen, and where the others reach them: an address of each one's machine with several."""
+    spread: bool = False
+    """Whether every process with validators must be on a node of its own (STRICT_SPREAD)."""
+
+
+class Scenario(Strict):
+    """A run. Paths are relative to the scenario's file."""
+
+    name: str
+    case: Path
+    regions: str = "area"
+    seed: Annotated[int, Field(ge=0)] = 0
+    intervals: Annotated[int, Field(ge=1)] | None = None
+    """How many of the case's intervals; all where it is left out."""
+    clock: Literal["simulated"] = "simulated"
+    """Intervals follow each other as soon as they can."""
+    organizations: Annotated[tuple[Name, ...], Field(min_length=4)] = ("alpha", "bravo", "charlie", "delta")
+    """Each runs a process with a validator of every region and a seat of the hub."""
+    devices: Devices = Devices()
+    batteries: tuple[Battery, ...] = ()
+    market: Market = Market()
+    pace: Pace = Pace(delay_ms=200, heartbeat_ms=500)
+    """Of the regions' chains."""
+    hub_pace: Pace = Pace(delay_ms=200, heartbeat_ms=250)
+    cluster: Cluster = Cluster()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the scenario with every default written out."""
+        return hashlib.sha256(self.resolved.encode()).hexdigest()
+
+    @property
+    def resolved(self) -> str:
+        """As YAML, with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Raises ConfigurationError, which names the key."""
+    scenario = read_settings(path, Scenario)
+    return scenario.model_copy(update={"case": (path.parent / scenario.case).resolve()})
+
+
+def faults_at(faults: Sequence[Fault], interval: int) -> list[Fault]:
+    """Those that begin with an interval."""
+    return [fault for fault in faults if fault.interval == interval]
