@@ -19,6 +19,13 @@ from protos.gridaccord.v1 import service_pb2 as pb
 
 _MESSAGE_BYTES = 8 * 2**20
 _DEADLINE_S, _READINGS_DEADLINE_S = 15.0, 300.0
+_PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.NOT_FOUND,
+)
 _METHODS = pb.DESCRIPTOR.services_by_name["Ledger"].methods_by_name
 
 
@@ -95,7 +102,8 @@ class Client:
             call.cancel()
 
     def _failed(self, error: grpc.aio.AioRpcError) -> CallFailed:
-        return CallFailed(f"{self._address}: {error.code().name.lower()}: {error.details()}")
+        text = f"{self._address}: {error.code().name.lower()}: {error.details()}"
+        return CallFailed(text, is_passing=error.code() in _PASSING)
 
 
 def run(work: Awaitable[Any]) -> Any:

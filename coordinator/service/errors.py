@@ -16,7 +16,11 @@ class PeerRefused(ServiceError):
 
 
 class CallFailed(ServiceError):
-    """A node did not answer a call, or refused it."""
+    """A node did not answer a call, or refused it. `is_passing`: another node, or this one later, may answer it."""
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class Busy(ServiceError):

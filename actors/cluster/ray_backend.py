@@ -1,0 +1,141 @@
+"""Places the actors on a Ray cluster, of its own on this machine or one that runs, and starts again what is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from actors.cluster.backend import Part, RegionHandle
+from actors.cluster.ray_actors import DeviceFleet, RegionActor, ValidatorHost
+from actors.cluster.region_gateway import RegionInterval
+from actors.scenario import Cluster
+from coordinator.service.errors import ServiceError
+from coordinator.settlement.interval.topics import Interval
+
+_STARTS = 1_000
+"""How often an actor is started again; one whose node cannot start ends by then with its reason in the log."""
+_PLACE_S = 60.0
+_PAUSE_S = 0.5
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+class RemoteRegion:
+    """A region's gateway in another process. What is under way when it ends begins again."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    async def ready(self) -> None:
+        """Until its chain finalizes blocks."""
+        await self._again("ready")
+
+    async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
+        """See `RegionGateway.run_interval`."""
+        found: RegionInterval = await self._again("run_interval", interval, from_height)
+        return found
+
+    async def billed(self, interval: Interval, from_height: int) -> None:
+        """See `RegionGateway.billed`."""
+        await self._again("billed", interval, from_height)
+
+    async def _again(self, method: str, *arguments: object) -> Any:
+        while True:
+            try:
+                return await getattr(self.actor, method).remote(*arguments)
+            except RayActorError:
+                await asyncio.sleep(_PAUSE_S)
+
+
+class RayBackend:
+    """See `Backend`."""
+
+    def __init__(self, cluster: Cluster, logs: Path) -> None:
+        self._cluster = cluster
+        self._logs = logs
+        self._validators: dict[str, Any] = {}
+        self._fleets: dict[str, list[Any]] = {}
+        self._regions: dict[str, RemoteRegion] = {}
+        self._group: PlacementGroup | None = None
+
+    async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
+        """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
+        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+        await asyncio.to_thread(self._connect)
+        placed = self._place(len(homes)) if self._cluster.spread else None
+        host = ray.remote(ValidatorHost)
+        for number, (name, home) in enumerate(homes.items()):
+            where = {} if placed is None else {"scheduling_strategy": _bundle(placed, number)}
+            options = {"num_cpus": 0, "max_restarts": _STARTS, "name": f"validators-{name}", **where}
+            self._validators[name] = host.options(**options).remote(str(home), str(self._logs / f"{name}.log"))
+        await asyncio.gather(*(actor.process.remote() for actor in self._validators.values()))
+        for part in parts:
+            self._regions[part.region] = RemoteRegion(self._region(part))
+        return self._regions
+
+    def _connect(self) -> None:
+        ray.init(
+            address=self._cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+
+    def _place(self, count: int) -> PlacementGroup:
+        group: PlacementGroup = placement_group([{"CPU": 0.01}] * count, strategy="STRICT_SPREAD")
+        self._group = group
+        if not group.wait(_PLACE_S):
+            alive: list[dict[str, bool]] = ray.nodes()  # type: ignore[no-untyped-call]
+            nodes = sum(node["Alive"] for node in alive)
+            raise ServiceError(
+                f"cluster: {count} processes with validators want a node each, {nodes} are there; add nodes, or leave"
+                " out cluster.spread"
+            )
+        return group
+
+    def _region(self, part: Part) -> Any:
+        genesis = (part.home / "chains" / part.region / "genesis.json").read_bytes()
+        fleet = ray.remote(DeviceFleet).options(num_cpus=0, max_restarts=_STARTS)
+        self._fleets[part.region] = [fleet.remote(plan, genesis) for plan in part.fleets]
+        fleets = list(zip(self._fleets[part.region], part.fleets, part.snapshots, strict=True))
+        actor = ray.remote(RegionActor).options(num_cpus=0, max_restarts=_STARTS, name=f"region-{part.region}")
+        return actor.remote(str(part.home), part.region, fleets, dict(part.meter_keys))
+
+    async def kill_validators(self, organization: str) -> None:
+        """End a process with validators at once; Ray starts it again."""
+        ray.kill(self._validators[organization], no_restart=False)
+
+    async def kill_fleet(self, region: str) -> None:
+        """End the first process with a region's devices; Ray starts it again."""
+        ray.kill(self._fleets[region][0], no_restart=False)
+
+    async def stop(self) -> None:
+        """Gateways, then nodes; a cluster that was started for this run ends."""
+        if not ray.is_initialized():
+            return
+        for region in self._regions.values():
+            await _quietly(region.actor.close.remote())
+        await asyncio.gather(*(_quietly(actor.stop.remote()) for actor in self._validators.values()))
+        actors = [*self._validators.values(), *(region.actor for region in self._regions.values())]
+        for actor in (*actors, *(fleet for fleets in self._fleets.values() for fleet in fleets)):
+            ray.kill(actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
+        await asyncio.to_thread(ray.shutdown)
+
+
+async def _quietly(call: Any) -> None:
+    """What is dead already needs no end."""
+    try:
+        await call
+    except RayActorError:
+        return
+
+
+def _bundle(group: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
