@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from actors.fleet.devices import resource_names
 from actors.fleet.fleet import Fleet
 from actors.fleet.orders import DispatchOrder, Refusal
 from actors.fleet.plan import FleetPlan
@@ -45,7 +44,7 @@ class LocalFleet:
     @property
     def resources(self) -> tuple[str, ...]:
         """Names of those that it has all meters of."""
-        return resource_names(self._plan)
+        return tuple(entry.name for entry in self._plan.entries)
 
     @property
     def snapshot(self) -> bytes:

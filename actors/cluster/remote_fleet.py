@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError
 
-from actors.fleet.devices import resource_names
 from actors.fleet.orders import DispatchOrder, Refusal
 from actors.fleet.plan import FleetPlan
 from coordinator.settlement.interval.schedules import Offers
@@ -40,7 +39,7 @@ class RemoteFleet:
     @property
     def resources(self) -> tuple[str, ...]:
         """Names of those that it has all meters of."""
-        return resource_names(self._plan)
+        return tuple(entry.name for entry in self._plan.entries)
 
     @property
     def snapshot(self) -> bytes:
