@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from coordinator.ledger.errors import ReadingsRefused, StoreCorrupt
@@ -19,6 +20,11 @@ _BETWEEN = (
     f"SELECT {_READING} FROM readings WHERE device = ? AND start_s >= ? AND start_s < ? ORDER BY start_s, version"
 )
 _FIRST_AFTER = "SELECT start_s FROM readings WHERE device = ? AND start_s >= ? ORDER BY start_s LIMIT 1"
+_ENDING = (
+    "SELECT r.device, r.register_wh FROM json_each(?1) AS asked JOIN readings AS r ON r.device = asked.value"
+    " AND r.start_s = (SELECT max(start_s) FROM readings WHERE device = asked.value AND start_s < ?2)"
+    " WHERE r.start_s + r.duration_s = ?2 ORDER BY r.version"
+)
 _LATEST = f"SELECT {_READING} FROM readings WHERE device = ? AND start_s = ? ORDER BY version DESC LIMIT 1"
 
 
@@ -44,6 +50,10 @@ class StoredReadings:
         if found is None:
             return None
         return Reading(*self._connection.execute(_LATEST, (device, found[0])).fetchone())
+
+    def registers_wh(self, devices: Iterable[str], at_s: int) -> dict[str, int]:
+        """What the registers of many devices show at a time, of those that have a reading which ends then."""
+        return dict(self._connection.execute(_ENDING, (json.dumps(list(devices)), at_s)))
 
     def add(self, height: int, place: int, batch: MeterBatch) -> None:
         """Keep the batch of the transaction at this place. Raises ReadingsRefused where a reading is there already."""

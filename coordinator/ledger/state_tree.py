@@ -156,6 +156,13 @@ class StateTree:
             else:
                 return
 
+    def shares(self, other: StateTree, prefix: bytes) -> bool:
+        """Whether nothing under a prefix was written between these trees; only True means anything. Takes no time."""
+        if self._root is None or other._root is None:
+            return self._root is other._root
+        limit = len(prefix) * _BITS
+        return _descend(self._root, prefix, limit)[1] is _descend(other._root, prefix, limit)[1]
+
     @property
     def root(self) -> bytes:
         """The root hash; hashes what changed since it was last asked for."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from coordinator.consensus.epochs import boundary_height
 from coordinator.ledger.proofs import prove_event
-from coordinator.ledger.readings import ReadingIndex
 from coordinator.ledger.store import Store
 from coordinator.service.escrow_index import EscrowIndex
 from coordinator.service.settlements import add_settlements, closed_reply, settlement_reply
@@ -75,9 +75,9 @@ class Evidence(StoreThread[EscrowIndex]):
             return None
         return prove_event(store, height, place, number, first).encode()
 
-    def readings(self) -> ReadingIndex:
-        """The readings of this chain, as they are now."""
-        return self._now().readings
+    def registers_wh(self, devices: Sequence[str], at_s: int) -> Mapping[str, int]:
+        """What the registers of these devices show at a time, of those that have a reading which ends then."""
+        return self._now().readings.registers_wh(devices, at_s)
 
     def settlement(self, height: int, index: int) -> pb.SettlementReply | None:
         """What the hub says of a settlement, also where it is closed; None where there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,23 +17,19 @@ from coordinator.ledger.errors import Rejected, TransactionRefused
 from coordinator.ledger.receipt import DONE
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.store import Finalized
+from coordinator.service.billing import Billing
 from coordinator.service.errors import ServiceError
 from coordinator.service.log import Log
-from coordinator.service.metering import has_meter, metered, meters
 from coordinator.service.relay import Side
 from coordinator.service.waiting import first_of
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.interval.confirmations import event_payload
 from coordinator.settlement.interval.hub import MESSAGE, encode_message
 from coordinator.settlement.interval.hub_duty import HubDuty, Request
-from coordinator.settlement.interval.region import Position, RegionIntervals
+from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_duty import RegionDuty, Relayed
-from coordinator.settlement.interval.schedules import Metered
-from coordinator.settlement.interval.topics import Interval
 from coordinator.settlement.interval.turns import is_turn
 
-_BILLED_BACK = 4
-"""Intervals whose bills are looked at again when readings come."""
 _IDLE_S = 0.5
 _TOO_LATE = ("stated", "unexpected", "gate_closed", "again")
 """What becomes of a word that a quorum did not need any more."""
@@ -46,7 +42,11 @@ class RegionSeat:
     side: Side
     duty: RegionDuty
     blocks: deque[Finalized] = field(default_factory=deque)
-    gates: deque[Interval] = field(default_factory=lambda: deque(maxlen=_BILLED_BACK))
+    billing: Billing = field(init=False)
+
+    def __post_init__(self) -> None:
+        evidence = self.side.evidence
+        self.billing = Billing(lambda devices, at_s: evidence.submit(evidence.registers_wh, devices, at_s).result())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,9 @@ class IntervalEngine:
 
     def _of_region(self, seat: RegionSeat) -> list[_Owed | _ToProve]:
         while seat.blocks:
-            seat.duty.on_region_block(seat.blocks.popleft().block.header.height)
+            final = seat.blocks.popleft()
+            seat.duty.on_region_block(final.block.header.height)
+            seat.billing.on_block(final)
         hub, state = self._hub.host.told.view, seat.side.host.told
         region = state.view
         seat.duty.advance(hub, region)
@@ -125,7 +127,9 @@ class IntervalEngine:
         relayed = seat.duty.to_relay(hub, region)
         if relayed is not None and self._is_relay_turn(seat, relayed):
             found.append(_ToProve(seat, relayed))
-        return found + [_Owed(seat.side, request) for request in self._bills(seat, books)]
+        bill = seat.billing.due(region)
+        bills = [] if bill is None else seat.duty.bill(region, bill.interval, bill.version, bill.rows)
+        return found + [_Owed(seat.side, request) for request in bills]
 
     def _is_relay_turn(self, seat: RegionSeat, relayed: Relayed) -> bool:
         """Nodes with seats on both chains take turns, by blocks of the hub."""
@@ -137,45 +141,6 @@ class IntervalEngine:
         here = committee(region.view, CURRENT).names
         ring = [name for name in committee(hub.view, CURRENT).names if name in here]
         return self._me in ring and is_turn(key[1], ring, self._me, hub.header.height - since)
-
-    def _bills(self, seat: RegionSeat, books: RegionIntervals) -> list[Request]:
-        """Of the last intervals: the oldest bill that is due."""
-        gate = books.gate
-        if not seat.gates:
-            seat.gates.extend(books.scheduled())
-        if gate is not None and gate not in seat.gates:
-            seat.gates.append(gate)
-        for interval in seat.gates:
-            due = self._due(seat, interval, is_past=gate is not None and interval < gate)
-            if due is not None:
-                return seat.duty.bill(seat.side.host.told.view, interval, *due)
-        return []
-
-    def _due(self, seat: RegionSeat, interval: Interval, *, is_past: bool) -> tuple[int, list[Metered]] | None:
-        """A bill's version and rows: all, once the meters are there or the next gate is closed; then what came late."""
-        view = seat.side.host.told.view
-        positions = RegionIntervals.of(view).positions(interval)
-        is_meter = meters(view)
-        if not _is_open(positions, is_meter):
-            return None
-        rows = self._metered(seat, interval, is_meter, positions)
-        first = [row for row in rows if positions[row.resource].version == 0]
-        if first:
-            silent = any(row.substituted and has_meter(is_meter, row.resource) for row in first)
-            return None if silent and not is_past else (1, first)
-        late = [row for row in rows if positions[row.resource].substituted and not row.substituted]
-        if not late:
-            return None
-        version = min(positions[row.resource].version for row in late) + 1
-        return version, [row for row in late if positions[row.resource].version + 1 == version]
-
-    def _metered(
-        self, seat: RegionSeat, interval: Interval, is_meter: Callable[[str], bool], positions: Mapping[str, Position]
-    ) -> list[Metered]:
-        def read() -> list[Metered]:
-            return metered(seat.side.evidence.readings(), is_meter, interval, positions)
-
-        return seat.side.evidence.submit(read).result()
 
     def _tell_fault(self) -> None:
         faults = [self._duty.fault, *(seat.duty.fault for seat in self._seats)]
@@ -223,11 +188,3 @@ class IntervalEngine:
             self._log.warning("relaying failed", topic=str(topic), reason=str(error))
         finally:
             self._under_way.discard(key)
-
-
-def _is_open(positions: Mapping[str, Position], is_meter: Callable[[str], bool]) -> bool:
-    """Whether a bill of an interval is missing, or stands on a schedule where a meter could still speak."""
-    return any(
-        position.version == 0 or (position.substituted and has_meter(is_meter, name))
-        for name, position in positions.items()
-    )

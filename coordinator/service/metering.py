@@ -1,59 +1,93 @@
 """From the readings of a region's meters to the energy of its resources in an interval.
 
-A resource has a meter `<resource>.injected`, one `<resource>.withdrawn`, or both; their registers only grow. Energy is
-the difference of the registers at the interval's ends, injection less withdrawal. Where a register is missing, or there
-is no meter, or energy comes out that no resource can have, the schedule stands in and the row says so.
+A resource has any number of metering points. A point has a register of what is injected, one of what is withdrawn, or
+both, each a device of its own that the resource's owner registered:
+
+    <resource>.injected    <resource>.injected.<point>       the point is one label: no dot, and neither word
+    <resource>.withdrawn   <resource>.withdrawn.<point>
+
+so that a device's name says one thing only, whatever dots there are in the resource's. Registers only grow. A point's
+energy is the difference of its registers at the interval's ends, injection less withdrawal; a resource's is the sum of
+its points. A point that lacks a register at an end, or shows what no resource can do, is silent: an equal share of the
+resource's schedule stands in for it (all of the schedule where all are silent, or there is none), and the row says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from coordinator.ledger.readings import ReadingIndex
-from coordinator.ledger.registry import device_of
+from coordinator.ledger.records import DEVICE, Device
 from coordinator.ledger.view import View
 from coordinator.settlement.interval.region import Position, RegionIntervals
 from coordinator.settlement.interval.schedules import Metered, is_plausible, scheduled_wh
 from coordinator.settlement.interval.topics import Interval
 
-INJECTED, WITHDRAWN = ".injected", ".withdrawn"
+_SIGNS = {"injected": 1, "withdrawn": -1}
+_ONLY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A device that counts energy in one direction: sign 1 for injection, -1 for withdrawal."""
+
+    device: str
+    sign: int
+
+
+Point = tuple[Register, ...]
+Meters = Mapping[str, Sequence[Point]]
+"""The metering points of each resource that has one."""
+
+
+def register_place(device: str) -> tuple[str, str, int] | None:
+    """Which resource's register a device is by its name, at which point and with which sign; None for other names."""
+    head, _, last = device.rpartition(".")
+    if last in _SIGNS:
+        return head, _ONLY, _SIGNS[last]
+    resource, _, direction = head.rpartition(".")
+    return (resource, last, _SIGNS[direction]) if last and direction in _SIGNS else None
+
+
+def meters(view: View) -> Meters:
+    """All that count. Anyone may register a device under any name: only the resource's owner makes it a meter."""
+    resources = RegionIntervals.of(view).resources()
+    found: dict[str, dict[str, list[Register]]] = {}
+    for key, value in view.items(DEVICE):
+        device = key[len(DEVICE) :].decode()
+        place = register_place(device)
+        if place is None or place[0] not in resources or Device.decode(value).owner != resources[place[0]].owner:
+            continue
+        resource, point, sign = place
+        found.setdefault(resource, {}).setdefault(point, []).append(Register(device, sign))
+    return {resource: [tuple(registers) for registers in points.values()] for resource, points in found.items()}
+
+
+def devices(meters: Meters) -> list[str]:
+    """Every register."""
+    return [register.device for points in meters.values() for point in points for register in point]
 
 
 def metered(
-    readings: ReadingIndex, is_device: Callable[[str], bool], interval: Interval, positions: Mapping[str, Position]
+    grown_wh: Mapping[str, int], meters: Meters, interval: Interval, positions: Mapping[str, Position]
 ) -> list[Metered]:
-    """One row a resource, in the order of their names."""
+    """One row a resource, in the order of their names. `grown_wh`: what registers grew by, of devices that show it."""
     rows = []
-    for name in positions:
-        meters = [(name + suffix, sign) for suffix, sign in ((INJECTED, 1), (WITHDRAWN, -1))]
-        signed = [(energy_wh(readings, meter, interval), sign) for meter, sign in meters if is_device(meter)]
-        known = [energy * sign for energy, sign in signed if energy is not None]
-        if signed and len(known) == len(signed) and is_plausible(sum(known), interval.duration_s):
-            rows.append(Metered(name, sum(known)))
+    for name, position in positions.items():
+        points = meters.get(name, ())
+        found = (_energy_wh(grown_wh, point, interval) for point in points)
+        heard = [energy for energy in found if energy is not None]
+        silent = len(points) - len(heard)
+        total = sum(heard) + (scheduled_wh(position.power_w, interval.duration_s, silent, len(points)) if silent else 0)
+        if heard and is_plausible(total, interval.duration_s):
+            rows.append(Metered(name, total, substituted=silent > 0))
         else:
-            rows.append(Metered(name, scheduled_wh(positions[name].power_w, interval.duration_s), substituted=True))
+            rows.append(Metered(name, scheduled_wh(position.power_w, interval.duration_s), substituted=True))
     return rows
 
 
-def meters(view: View) -> Callable[[str], bool]:
-    """Which devices count. Anyone may register a device under any name: only the resource's owner makes it a meter."""
-    books = RegionIntervals.of(view)
-
-    def is_meter(name: str) -> bool:
-        resource, device = books.resource(name.rpartition(".")[0]), device_of(view, name)
-        return resource is not None and device is not None and device.owner == resource.owner
-
-    return is_meter
-
-
-def has_meter(is_device: Callable[[str], bool], resource: str) -> bool:
-    """Whether a resource has a meter at all."""
-    return is_device(resource + INJECTED) or is_device(resource + WITHDRAWN)
-
-
-def energy_wh(readings: ReadingIndex, meter: str, interval: Interval) -> int | None:
-    """What a meter's register grew by in an interval; None where one of the two registers is missing."""
-    before, inside = readings.before(meter, interval.start_s), readings.between(meter, interval.start_s, interval.end_s)
-    if before is None or before.end_s != interval.start_s or not inside or inside[-1].end_s != interval.end_s:
+def _energy_wh(grown_wh: Mapping[str, int], point: Point, interval: Interval) -> int | None:
+    if any(register.device not in grown_wh for register in point):
         return None
-    return inside[-1].register_wh - before.register_wh
+    energy = sum(grown_wh[register.device] * register.sign for register in point)
+    return energy if is_plausible(energy, interval.duration_s) else None

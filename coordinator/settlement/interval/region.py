@@ -436,3 +436,5 @@ INTERVAL_REGION = Module(
     genesis=_genesis,
 )
 """A region's part of an interval. Needs the escrow module of a region."""
+BILLED_UNDER = tuple(INTERVAL_REGION.prefix + key for key in (_GATE, _SCHEDULE))
+"""Entries of the state from which, with devices and readings, it follows which bill is due."""

@@ -160,9 +160,9 @@ def is_plausible(energy_wh: int, duration_s: int) -> bool:
     return abs(energy_wh) * WATT_SECONDS_PER_WH <= RESOURCE_MAX_W * duration_s
 
 
-def scheduled_wh(power_w: int, duration_s: int) -> int:
-    """The scheduled energy as a meter would show it, which stands in for a reading that did not come."""
-    return divide_half_even(power_w * duration_s, WATT_SECONDS_PER_WH)
+def scheduled_wh(power_w: int, duration_s: int, silent: int = 1, points: int = 1) -> int:
+    """The share of the scheduled energy that stands in for those of a resource's metering points that are silent."""
+    return divide_half_even(power_w * duration_s * silent, WATT_SECONDS_PER_WH * points)
 
 
 def _count(reader: Reader) -> int:

@@ -86,6 +86,18 @@ def test_good_readings_are_accepted_kept_and_read_back(chain: Chain) -> None:
     assert [r.register_wh for r in chain.store.readings.between("meter-a", 0, NOW_S)] == [100, 100, 130, 131, 140]
 
 
+def test_registers_of_many_devices_at_a_time_are_those_of_readings_that_end_then(chain: Chain) -> None:
+    commit(chain, at(chain, 5, [100, 120, 130]), at(chain, 5, [7], device="meter-b"))
+    commit(chain, at(chain, 4, [125], version=1))
+    assert chain.store is not None
+    registers, devices = chain.store.readings.registers_wh, ["meter-b", "meter-a", "nobody"]
+    end_s = LAST - 4 * QUARTER_S
+    assert registers(devices, end_s) == {"meter-a": 100, "meter-b": 7}
+    assert registers(devices, end_s + QUARTER_S) == {"meter-a": 125}, "corrected"
+    assert registers(["meter-b"], end_s + QUARTER_S) == {}
+    assert registers(devices, end_s + 1) == registers(devices, end_s - QUARTER_S) == {}
+
+
 BAD = {
     "register runs backwards": lambda c: at(c, 1, [101, 100]),
     "runs backwards, 800 to 499": lambda c: at(c, 2, [499]),

@@ -106,3 +106,16 @@ def test_an_empty_tree_has_one_proof() -> None:
     assert proof == StateProof((), (), None, bytes(32))
     with pytest.raises(OpeningError):
         verify_state(tree_of([(b"a", b"b")]).root, b"k", None, proof)
+
+
+@given(ENTRIES, KEYS, st.binary(max_size=2))
+def test_trees_share_what_is_under_a_prefix_until_it_is_written(
+    entries: dict[bytes, bytes], key: bytes, prefix: bytes
+) -> None:
+    before = tree_of(entries.items())
+    after = before.set(key, b"something else")
+    if key.startswith(prefix):
+        assert not after.shares(before, prefix)
+    elif any(other.startswith(prefix) for other in entries):
+        assert after.shares(before, prefix)
+    assert before.shares(before, prefix)
