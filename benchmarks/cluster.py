@@ -66,12 +66,13 @@ def environment() -> dict[str, str]:
 
 
 class Cluster:
-    """Four nodes below a folder; a context manager that leaves no process behind."""
+    """Nodes of one chain below a folder, four unless others are named; a context manager that leaves none running."""
 
     def __init__(
         self,
         folder: Path,
         *,
+        organizations: Sequence[str] = ORGANIZATIONS,
         pace: Mapping[str, int] | None = None,
         epoch_length: int = 10_000,
         delay_s: float = 0.0,
@@ -80,7 +81,7 @@ class Cluster:
     ) -> None:
         self.folder = folder / "consortium"
         self._logs = folder
-        self.ports = dict(zip(ORGANIZATIONS, free_ports(len(ORGANIZATIONS)), strict=True))
+        self.ports = dict(zip(organizations, free_ports(len(organizations)), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._delay_s = delay_s
         self._proxy: Any = None
@@ -88,21 +89,21 @@ class Cluster:
             "name": CHAIN,
             "epoch_length": epoch_length,
             "pace": dict(pace or {"delay_ms": 250, "heartbeat_ms": 100}),
-            "assets": [{"name": "EUR", "issuer": ORGANIZATIONS[0]}],
-            "accounts": [{"owner": name, "asset": "EUR", "balance": 10**12} for name in ORGANIZATIONS],
+            "assets": [{"name": "EUR", "issuer": organizations[0]}],
+            "accounts": [{"owner": name, "asset": "EUR", "balance": 10**12} for name in organizations],
             "parameters": dict(parameters or {}),
         }
-        organizations = [{"name": name, "address": f"127.0.0.1:{port}"} for name, port in self.ports.items()]
+        addresses = [{"name": name, "address": f"127.0.0.1:{port}"} for name, port in self.ports.items()]
         content = {
             "name": "test",
-            "organizations": organizations,
+            "organizations": addresses,
             "chains": [chain],
             "certificate_days": certificate_days,
         }
         self.file = folder / "consortium.yaml"
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         gridaccord("init", self.file, "-o", self.folder)
-        self.chain_id = Home(self.home(ORGANIZATIONS[0])).genesis(CHAIN).chain_id
+        self.chain_id = Home(self.home(organizations[0])).genesis(CHAIN).chain_id
 
     def home(self, name: str) -> Path:
         """A node's folder."""
@@ -119,7 +120,7 @@ class Cluster:
     def __enter__(self) -> Self:
         if self._delay_s:
             self._start_proxy()
-        for name in ORGANIZATIONS:
+        for name in self.ports:
             self.start(name)
         return self
 
@@ -153,7 +154,7 @@ class Cluster:
 
     def _start_proxy(self) -> None:
         routes: list[tuple[int, int]] = []
-        for name in ORGANIZATIONS:
+        for name in self.ports:
             path = self.home(name) / "node.yaml"
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
             for peer in settings["peers"]:
@@ -202,9 +203,9 @@ class Cluster:
             await asyncio.sleep(0.05)
         raise AssertionError(f"{name}: not within {within_s} s; last: {last}\n{self.log(name)[-3000:]}")
 
-    async def ready(self, names: Sequence[str] = ORGANIZATIONS) -> None:
-        """Until these nodes finalize."""
-        await self.wait_until(lambda status: status.height >= 2, names, 60.0)
+    async def ready(self, names: Sequence[str] = ()) -> None:
+        """Until these nodes finalize; all of them where none is named."""
+        await self.wait_until(lambda status: status.height >= 2, names or tuple(self.ports), 60.0)
 
 
 @contextmanager

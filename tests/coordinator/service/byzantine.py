@@ -2,7 +2,8 @@
 
     python -m tests.coordinator.service.byzantine HOME MODE
 
-equivocate  as leader it proposes two blocks to everybody, and it nullifies what it finalizes
+equivocate  as leader it proposes two blocks to everybody, and it nullifies what it finalizes; where it has lost its
+            seat it goes on voting
 replay      it sends what it and others sent before, again and again: messages, certificates, transactions
 garbage     it sends bytes that are no message, and frames whose parts do not fit
 flood       it sends as much as its peers take: stale votes, requests, transactions that nobody can carry out
@@ -38,6 +39,7 @@ from protos.gridaccord.v1 import service_pb2 as pb
 _KEPT = 2_000
 _REPLAYED_A_STEP = 8
 _GARBAGE_S = 0.05
+_USURPED_S, _VIEWS_AHEAD = 0.1, 8
 _NICE = 10
 """An attacker has a machine of its own: here it must not take the processor from those whom it attacks."""
 _RNG = random.Random(1)
@@ -113,6 +115,7 @@ class ByzantineHost(ChainHost):
         await super().open(force_rejoin)
         if self.mode == "equivocate":
             self.core = Double(self.core, self._signer, self.genesis.chain_id)  # type: ignore[assignment]
+            self._spawn(self._vote_without_a_seat())
         elif self.mode == "replay":
             self.core = Parrot(self.core)  # type: ignore[assignment]
             self._spawn(self._repeat_transactions())
@@ -124,6 +127,19 @@ class ByzantineHost(ChainHost):
     def _peers(self) -> list[bytes]:
         keys = self.execution.delivered.epoch_configs()[0].validators.public_keys
         return [key for key in keys if key != self._signer.public_key]
+
+    async def _vote_without_a_seat(self) -> None:
+        while True:
+            await asyncio.sleep(_USURPED_S)
+            peers, status = self._peers(), self.core.status
+            if len(peers) < self.execution.delivered.epoch_configs()[0].validators.size:
+                continue
+            for view in range(status.view, status.view + _VIEWS_AHEAD):
+                digest = _RNG.randbytes(32)
+                signed = vote_bytes(VoteKind.NOTARIZE, self.genesis.chain_id, status.epoch, view, 0, digest)
+                vote = Vote(VoteKind.NOTARIZE, status.epoch, view, 0, digest, self._signer.sign(signed))
+                for peer in peers:
+                    self._post(peer, encode(vote))
 
     async def _repeat_transactions(self) -> None:
         while True:

@@ -180,11 +180,7 @@ class Consortium:
 
     def state(self, name: str, chain: str) -> LedgerState:
         """What is final and durable on a node, whether it runs or not."""
-        with closing(open_database(self.ledger(name, chain), read_only=True)) as connection:
-            connection.execute("BEGIN")
-            (header,) = connection.execute("SELECT header FROM blocks ORDER BY height DESC LIMIT 1").fetchone()
-            tree = tree_of(connection.execute("SELECT key, value FROM state"))
-        return LedgerState(decode_header(header), tree, Frontier())
+        return durable_state(self.ledger(name, chain))
 
     # Calls.
 
@@ -334,6 +330,15 @@ class Consortium:
                 report = audit(self.ledger(name, chain), MODULES, Ed25519Scheme(), chain_id=chain_id)
                 assert report.finding is None, f"{name} {chain}: {report.finding}"
                 assert report.height > 0, f"{name} {chain} is empty"
+
+
+def durable_state(ledger: Path) -> LedgerState:
+    """What a ledger holds after its last block, without its history; a node may be at work on it."""
+    with closing(open_database(ledger, read_only=True)) as connection:
+        connection.execute("BEGIN")
+        (header,) = connection.execute("SELECT header FROM blocks ORDER BY height DESC LIMIT 1").fetchone()
+        tree = tree_of(connection.execute("SELECT key, value FROM state"))
+    return LedgerState(decode_header(header), tree, Frontier())
 
 
 def _held(state: LedgerState) -> int:

@@ -12,15 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.ledger.block import decode_payload
-from coordinator.ledger.database import open_database
 from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.keys import load_key
 from coordinator.ledger.readings import Column, MeterBatch, sign_column
 from coordinator.ledger.transaction import Transaction, sign_transaction
 from coordinator.settlement.escrow.finalized import hub_books
-from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation
-from coordinator.settlement.interval.decisions import Agreed, decode_hub_message
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.region import OFFERS, TARGET, RegionIntervals
 from coordinator.settlement.interval.schedules import Offers, credit
@@ -28,6 +24,7 @@ from coordinator.settlement.interval.topics import Interval
 from protos.gridaccord.v1 import ledger_pb2 as ledger_pb
 from protos.gridaccord.v1 import service_pb2 as pb
 from tests.coordinator.service.consortium_harness import ASSET, HUB, ORGANIZATIONS, OWNED, REGIONS, Consortium
+from tests.coordinator.service.statements import agreements
 from tests.coordinator.service.test_readings import meter
 from tests.coordinator.settlement.test_intervals import DAY, Hour, rts_day
 from topology.case_files import read_case
@@ -96,14 +93,14 @@ class Market:
             reply = await client.submit_readings(chain_id, batch)
         assert not reply.code, f"{reply.code}: {reply.detail}"
 
-    def check_balances(self, intervals: list[Interval]) -> None:
+    def check_balances(self, intervals: list[Interval], at: str = "beta") -> None:
         """What owners and the neutral account hold follows from bills and nettings alone, to the micro-unit."""
-        hub = hub_books(self.consortium.state("beta", HUB))
+        hub = hub_books(self.consortium.state(at, HUB))
         for region in REGIONS:
-            books = self.books(region)
+            books = self.books(region, at)
             credited = sum(one.credited for interval in intervals for one in books.positions(interval).values())
-            held = self.consortium.balance("beta", region, "alpha")
-            neutral = self.consortium.balance("beta", region, "neutral")
+            held = self.consortium.balance(at, region, "alpha")
+            neutral = self.consortium.balance(at, region, "neutral")
             assert held == OWNED + credited - books.owed("alpha")
             assert neutral == hub.position(region, ASSET) - (held - OWNED)
 
@@ -127,17 +124,8 @@ class Market:
 
     def agreements(self, at: str = "beta") -> list[int]:
         """Objectives that a quorum of hub validators agreed on, in micro-units per hour, from the ledger."""
-        with open_database(self.consortium.ledger(at, HUB), read_only=True) as connection:
-            payloads = [row[0] for row in connection.execute("SELECT payload FROM blocks WHERE height > 0")]
-        found = set()
-        for payload in payloads:
-            for signed in decode_payload(payload):
-                if signed.transaction.kind == CONFIRM_HUB:
-                    given = decode_confirmation(signed.transaction.content)
-                    said = None if given.message is None else decode_hub_message(given.message)
-                    if isinstance(said, Agreed):
-                        found.add(said.objective_micro_per_h)
-        return sorted(found)
+        agreed = agreements(self.consortium.ledger(at, HUB))
+        return sorted(said.objective_micro_per_h for said in agreed.values())
 
 
 @pytest.fixture
