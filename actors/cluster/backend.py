@@ -9,6 +9,7 @@ from typing import Protocol
 
 from actors.cluster.region_gateway import RegionInterval
 from actors.fleet.plan import FleetPlan
+from coordinator.service.home import Home
 from coordinator.settlement.interval.topics import Interval
 
 
@@ -21,6 +22,11 @@ class Part:
     fleets: tuple[FleetPlan, ...]
     snapshots: tuple[bytes, ...]
     meter_keys: Mapping[str, bytes]
+
+    @property
+    def genesis(self) -> bytes:
+        """Of the region's chain, the exact bytes. Raises ConfigurationError."""
+        return Home(self.home).genesis(self.region).encoded
 
 
 class RegionHandle(Protocol):

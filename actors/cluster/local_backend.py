@@ -14,8 +14,8 @@ from actors.cluster.fleet_handle import LocalFleet
 from actors.cluster.node_thread import NodeThread
 from actors.cluster.region_gateway import RegionGateway
 from actors.fleet.fleet import Fleet
+from coordinator.ledger.genesis import decode_genesis
 from coordinator.service.errors import ConfigurationError
-from coordinator.service.home import Home
 
 _NEEDS_RAY = "needs processes of its own; run the scenario on Ray"
 
@@ -58,7 +58,7 @@ class LocalBackend:
 
 
 def _fleets(part: Part) -> list[LocalFleet]:
-    genesis = Home(part.home).genesis(part.region)
+    genesis = decode_genesis(part.genesis)
     pairs = zip(part.fleets, part.snapshots, strict=True)
     made = [(Fleet.restore(plan, genesis, data) if data else Fleet.make(plan, genesis), plan) for plan, data in pairs]
     return [LocalFleet(fleet, plan) for fleet, plan in made]

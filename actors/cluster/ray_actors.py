@@ -1,21 +1,22 @@
 """The actors as Ray hosts them: thin shells around a node, a gateway and a fleet.
 
-A killed actor is started again by Ray with the arguments that it was made with. A node then goes on from its journal.
-A gateway keeps nothing. A fleet begins as at the start: it tells whoever calls it with the mark of a later moment
-that it has forgotten, and is given its last snapshot and the calls since then once more.
+Ray starts a killed one again, empty. A node goes on from its journal; a gateway and a fleet raise `Forgot` and are told
+what they are. A fleet is called with the mark of the snapshot after which the caller believes it to be.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.cluster.fleet_handle import FleetHandle, encoded
+from actors.cluster.backend import Part
+from actors.cluster.fleet_handle import encoded
 from actors.cluster.node_thread import NodeThread
 from actors.cluster.region_gateway import RegionGateway, RegionInterval
-from actors.cluster.remote_fleet import FleetForgot, RemoteFleet, mark_of
+from actors.cluster.remote_fleet import RemoteFleet, mark_of
+from actors.cluster.restarts import Forgot
 from actors.fleet.fleet import Fleet
 from actors.fleet.orders import DispatchOrder, Refusal
 from actors.fleet.plan import FleetPlan
@@ -43,66 +44,70 @@ class ValidatorHost:
 
 
 class DeviceFleet:
-    """Thousands of devices in columns. `mark` says after which snapshot the caller believes it to be."""
+    """Thousands of devices in columns."""
 
-    def __init__(self, plan: FleetPlan, genesis: bytes) -> None:
-        self._plan, self._genesis = plan, decode_genesis(genesis)
-        self._fleet = Fleet.make(plan, self._genesis)
+    def __init__(self) -> None:
+        self._fleet: Fleet | None = None
         self._mark = b""
 
+    def begin(self, plan: FleetPlan, genesis: bytes, snapshot: bytes) -> None:
+        """Be the devices of a plan, as they were at a snapshot; an empty one is the beginning."""
+        trusted = decode_genesis(genesis)
+        self._fleet = Fleet.restore(plan, trusted, snapshot) if snapshot else Fleet.make(plan, trusted)
+        self._mark = mark_of(snapshot)
+
     def offers(self, mark: bytes, interval: Interval) -> Offers:
-        """Curves of its resources. Raises FleetForgot."""
-        self._check(mark)
-        return self._fleet.offers(interval)
+        """Curves of its resources. Raises Forgot."""
+        return self._at(mark).offers(interval)
 
     def instruct(self, mark: bytes, order: DispatchOrder) -> tuple[Refusal, ...]:
-        """What its devices do not obey, and why. Raises FleetForgot."""
-        self._check(mark)
-        return tuple(self._fleet.instruct(order))
+        """What its devices do not obey, and why. Raises Forgot."""
+        return tuple(self._at(mark).instruct(order))
 
     def operate(self, mark: bytes, interval: Interval) -> tuple[bytes, bytes]:
-        """Go through an interval: its encoded readings, and a snapshot after it. Raises FleetForgot."""
-        self._check(mark)
-        batch, snapshot = encoded(self._fleet.operate(interval)), self._fleet.snapshot()
+        """Go through an interval: its encoded readings, and a snapshot after it. Raises Forgot."""
+        fleet = self._at(mark)
+        batch, snapshot = encoded(fleet.operate(interval)), fleet.snapshot()
         self._mark = mark_of(snapshot)
         return batch, snapshot
 
-    def restore(self, snapshot: bytes) -> None:
-        """Be as it was then; empty: as at the beginning."""
-        plan, genesis = self._plan, self._genesis
-        self._fleet = Fleet.restore(plan, genesis, snapshot) if snapshot else Fleet.make(plan, genesis)
-        self._mark = mark_of(snapshot)
-
-    def _check(self, mark: bytes) -> None:
-        if mark != self._mark:
-            raise FleetForgot(f"fleet of {self._plan.region}: it was started again; restore it")
+    def _at(self, mark: bytes) -> Fleet:
+        if self._fleet is None or mark != self._mark:
+            raise Forgot("this fleet was started again")
+        return self._fleet
 
 
 class RegionActor:
     """The regional cluster: gateway of the region's devices to its chain."""
 
-    def __init__(
-        self,
-        home: str,
-        region: str,
-        fleets: Sequence[tuple[Any, FleetPlan, bytes]],
-        meter_keys: Mapping[str, bytes],
-    ) -> None:
-        handles: list[FleetHandle] = [RemoteFleet(actor, plan, snapshot) for actor, plan, snapshot in fleets]
-        self._gateway = RegionGateway(Path(home), region, handles, dict(meter_keys))
+    def __init__(self) -> None:
+        self._gateway: RegionGateway | None = None
+
+    async def begin(self, part: Part, fleets: Sequence[Any]) -> None:
+        """Be the gateway of a region, whose devices are in these fleets."""
+        genesis = part.genesis
+        planned = zip(fleets, part.fleets, part.snapshots, strict=True)
+        handles = [RemoteFleet(actor, plan, genesis, snapshot) for actor, plan, snapshot in planned]
+        self._gateway = RegionGateway(part.home, part.region, handles, dict(part.meter_keys))
 
     async def ready(self) -> None:
-        """Until its chain finalizes blocks."""
-        await self._gateway.ready()
+        """Until its chain finalizes blocks. Raises Forgot."""
+        await self._known().ready()
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
-        """See `RegionGateway.run_interval`."""
-        return await self._gateway.run_interval(interval, from_height)
+        """See `RegionGateway.run_interval`. Raises Forgot."""
+        return await self._known().run_interval(interval, from_height)
 
     async def billed(self, interval: Interval, from_height: int) -> None:
-        """See `RegionGateway.billed`."""
-        await self._gateway.billed(interval, from_height)
+        """See `RegionGateway.billed`. Raises Forgot."""
+        await self._known().billed(interval, from_height)
 
     async def close(self) -> None:
         """End its connections."""
-        await self._gateway.close()
+        if self._gateway is not None:
+            await self._gateway.close()
+
+    def _known(self) -> RegionGateway:
+        if self._gateway is None:
+            raise Forgot("this gateway was started again")
+        return self._gateway

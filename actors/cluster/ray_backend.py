@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from actors.cluster.backend import Part, RegionHandle
 from actors.cluster.ray_actors import DeviceFleet, RegionActor, ValidatorHost
 from actors.cluster.region_gateway import RegionInterval
+from actors.cluster.restarts import persistently
 from actors.scenario import Cluster
 from coordinator.service.errors import ServiceError
 from coordinator.settlement.interval.topics import Interval
@@ -24,35 +26,39 @@ from coordinator.settlement.interval.topics import Interval
 _STARTS = 1_000
 """How often an actor is started again; one whose node cannot start ends by then with its reason in the log."""
 _PLACE_S = 60.0
-_PAUSE_S = 0.5
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
 
 
 class RemoteRegion:
-    """A region's gateway in another process. What is under way when it ends begins again."""
+    """A region's gateway in another process. What is under way when that ends begins again."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    def __init__(self, actor: Any, part: Part, fleets: Sequence[Any]) -> None:
+        self._actor = actor
+        self._part = part
+        self._fleets = tuple(fleets)
 
     async def ready(self) -> None:
         """Until its chain finalizes blocks."""
-        await self._again("ready")
+        await persistently(lambda: self._actor.ready.remote(), self._begin)
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`."""
-        found: RegionInterval = await self._again("run_interval", interval, from_height)
+        found: RegionInterval = await persistently(
+            lambda: self._actor.run_interval.remote(interval, from_height), self._begin
+        )
+        self._part = replace(self._part, snapshots=found.snapshots)
         return found
 
     async def billed(self, interval: Interval, from_height: int) -> None:
         """See `RegionGateway.billed`."""
-        await self._again("billed", interval, from_height)
+        await persistently(lambda: self._actor.billed.remote(interval, from_height), self._begin)
 
-    async def _again(self, method: str, *arguments: object) -> Any:
-        while True:
-            try:
-                return await getattr(self.actor, method).remote(*arguments)
-            except RayActorError:
-                await asyncio.sleep(_PAUSE_S)
+    async def close(self) -> None:
+        """End its connections."""
+        await _quietly(self._actor.close.remote())
+
+    async def _begin(self) -> None:
+        await self._actor.begin.remote(self._part, self._fleets)
 
 
 class RayBackend:
@@ -63,6 +69,7 @@ class RayBackend:
         self._logs = logs
         self._validators: dict[str, Any] = {}
         self._fleets: dict[str, list[Any]] = {}
+        self._gateways: dict[str, Any] = {}
         self._regions: dict[str, RemoteRegion] = {}
         self._group: PlacementGroup | None = None
 
@@ -78,7 +85,7 @@ class RayBackend:
             self._validators[name] = host.options(**options).remote(str(home), str(self._logs / f"{name}.log"))
         await asyncio.gather(*(actor.process.remote() for actor in self._validators.values()))
         for part in parts:
-            self._regions[part.region] = RemoteRegion(self._region(part))
+            self._regions[part.region] = self._region(part)
         return self._regions
 
     def _connect(self) -> None:
@@ -98,13 +105,12 @@ class RayBackend:
             )
         return group
 
-    def _region(self, part: Part) -> Any:
-        genesis = (part.home / "chains" / part.region / "genesis.json").read_bytes()
+    def _region(self, part: Part) -> RemoteRegion:
         fleet = ray.remote(DeviceFleet).options(num_cpus=0, max_restarts=_STARTS)
-        self._fleets[part.region] = [fleet.remote(plan, genesis) for plan in part.fleets]
-        fleets = list(zip(self._fleets[part.region], part.fleets, part.snapshots, strict=True))
+        self._fleets[part.region] = fleets = [fleet.remote() for _ in part.fleets]
         actor = ray.remote(RegionActor).options(num_cpus=0, max_restarts=_STARTS, name=f"region-{part.region}")
-        return actor.remote(str(part.home), part.region, fleets, dict(part.meter_keys))
+        self._gateways[part.region] = gateway = actor.remote()
+        return RemoteRegion(gateway, part, fleets)
 
     async def kill_validators(self, organization: str) -> None:
         """End a process with validators at once; Ray starts it again."""
@@ -119,10 +125,10 @@ class RayBackend:
         if not ray.is_initialized():
             return
         for region in self._regions.values():
-            await _quietly(region.actor.close.remote())
+            await region.close()
         await asyncio.gather(*(_quietly(actor.stop.remote()) for actor in self._validators.values()))
-        actors = [*self._validators.values(), *(region.actor for region in self._regions.values())]
-        for actor in (*actors, *(fleet for fleets in self._fleets.values() for fleet in fleets)):
+        fleets = [fleet for of_region in self._fleets.values() for fleet in of_region]
+        for actor in (*self._validators.values(), *self._gateways.values(), *fleets):
             ray.kill(actor)
         if self._group is not None:
             remove_placement_group(self._group)

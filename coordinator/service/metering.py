@@ -23,7 +23,8 @@ from coordinator.settlement.interval.region import Position, RegionIntervals
 from coordinator.settlement.interval.schedules import Metered, is_plausible, scheduled_wh
 from coordinator.settlement.interval.topics import Interval
 
-_SIGNS = {"injected": 1, "withdrawn": -1}
+INJECTED, WITHDRAWN = ".injected", ".withdrawn"
+_SIGNS = {INJECTED[1:]: 1, WITHDRAWN[1:]: -1}
 _ONLY = ""
 
 
