@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 .DELETE_ON_ERROR:
 
 run: $(READY)
-	$(BIN)/gridaccord run examples/rts_gmlc
+	$(BIN)/gridaccord run examples/rts_gmlc/day.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

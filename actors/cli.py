@@ -20,9 +20,11 @@ import typer
 from actors import display
 from actors.audit import audit_command
 from actors.cases import interval_at, market_intervals, run_intervals
+from actors.fleet.plan import FleetError
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.pay import pay
 from actors.results import IntervalResult
+from actors.run import run
 from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
 from actors.study import DEFAULT_WINDOW_PER_MWH, Settings, Study, check_case, relaxes_minimum
@@ -48,6 +50,7 @@ _FAILURES = (
     OpeningError,
     FixedPointRangeError,
     OSError,
+    FleetError,
     *FAILURES,
 )
 
@@ -180,7 +183,7 @@ def clear(
 
 @app.command()
 @readable_errors()
-def run(
+def couple(
     folder: Annotated[Path, typer.Argument(help="A folder of CSV files with series, or a folder of such folders.")],
     hours: Annotated[int | None, typer.Option(min=1, help="Only the first so many hours.")] = None,
     regions: Regions = BY_AREA,
@@ -193,7 +196,7 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Couple all intervals of a case, one after another, with relaxed commitment."""
+    """Couple all intervals of a case, one after another, with relaxed commitment: the market alone, no chains."""
     settings = Settings(
         regions,
         convention.value,
@@ -250,6 +253,8 @@ def _run_scenario(
         display.show_summary(case.grid.name, summary, settings.asset, study.warnings)
     return display.scenario_json(str(folder), case.grid.name, study.warnings, summary, documents)
 
+
+app.command()(readable_errors()(run))
 
 app.command("audit")(audit_command)
 

@@ -109,7 +109,7 @@ def scenario_json(folder: str, name: str, warnings: Sequence[str], summary: RunS
 
 
 def run_json(settings: Settings, scenarios: Sequence[Json]) -> Json:
-    """The object that `gridaccord run --json` prints."""
+    """The object that `gridaccord couple --json` prints."""
     return _heading(settings) | {"convention": settings.convention, "scenarios": list(scenarios)}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 _PAUSE_S = 0.5
 _T = TypeVar("_T")
@@ -17,7 +17,7 @@ class Forgot(RuntimeError):
 
 
 async def persistently(call: Callable[[], Awaitable[_T]], begin: Callable[[], Awaitable[None]]) -> _T:
-    """What an actor answers, however often it is killed meanwhile. `begin` tells it what it is."""
+    """What an actor answers or raises, however often it is killed meanwhile. `begin` tells it what it is."""
     while True:
         try:
             try:
@@ -26,3 +26,5 @@ async def persistently(call: Callable[[], Awaitable[_T]], begin: Callable[[], Aw
                 await begin()
         except RayActorError:
             await asyncio.sleep(_PAUSE_S)
+        except RayTaskError as error:
+            raise error.cause from None

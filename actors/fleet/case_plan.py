@@ -1,7 +1,7 @@
 """From a case and its series to the plans of its regions' fleets.
 
 Units offer their published costs with the hour's availability, loads withdraw the series' demand, exactly as
-`gridaccord run` clears them. Flexible loads are steps of the load's own curve: what a household gives up is what the
+`gridaccord couple` clears them. Flexible loads are steps of the load's own curve: what a household gives up is what the
 same meters do not measure, so it settles with no resource of its own. Batteries expect the price at which the published
 curves of the whole grid would meet its demand if no line limited them, with an error drawn by lot.
 """

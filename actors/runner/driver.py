@@ -14,7 +14,7 @@ from actors.runner.run_folder import RunFolder
 from actors.scenario import Fault, FaultKind, Scenario, faults_at
 from coordinator.settlement.interval.topics import Interval
 
-_BILLS_S = 60.0
+_BILLS_S = 15.0
 """How long the bills of the last interval may take; readings that never come keep them open for ever."""
 
 

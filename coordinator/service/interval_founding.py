@@ -166,7 +166,7 @@ def _resources(
     known: set[str] = set()
     for resource in sorted((*units, *loads, *settings.resources), key=lambda resource: (resource.name, resource.bus)):
         if resource.bus not in region_of:
-            raise ConfigurationError(f"intervals: resource {resource.name} is at bus {resource.bus}, which is not there")
+            raise ConfigurationError(f"intervals: resource {resource.name}: there is no bus {resource.bus}")
         if resource.name in known:
             raise ConfigurationError(f"intervals: resource {resource.name} stands there twice; give it another name")
         known.add(resource.name)

@@ -153,13 +153,13 @@ def test_validate_refuses_what_clear_refuses(arguments: Callable[[Path], list[st
     ],
 )
 def test_run_takes_folders_only(arguments: list[str | Path], named: list[str]) -> None:
-    ran = gridaccord("run", *arguments)
+    ran = gridaccord("couple", *arguments)
     assert (ran.code, ran.out) == (1, "")
     assert all(text in ran.err for text in named)
 
 
 def test_run_needs_series(tmp_path: Path) -> None:
-    ran = gridaccord("run", two_buses(tmp_path / "case", units=[Resource("u", "a", 0.0, 1.0)]))
+    ran = gridaccord("couple", two_buses(tmp_path / "case", units=[Resource("u", "a", 0.0, 1.0)]))
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "series.csv" in ran.err
     assert "use 'clear'" in ran.err
@@ -173,7 +173,7 @@ def test_run_needs_series(tmp_path: Path) -> None:
         ["clear", "case.m", "--convention", "ac"],
         ["clear", "case.m", "--window", "-1"],
         ["clear", "case.m", "--window", "nan"],
-        ["run", "folder", "--hours", "0"],
+        ["couple", "folder", "--hours", "0"],
         ["settle"],
     ],
 )

@@ -1,4 +1,4 @@
-"""`gridaccord run`: the example's known figures, series semantics, the commitment report, the folder of results."""
+"""`gridaccord couple`: the example's known figures, series semantics, the commitment report, the folder of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTPUT_FILES = ("dispatch", "events", "flows", "intervals", "prices")
 @cache
 def example() -> dict[str, dict[str, Any]]:
     """Both scenarios of the example, all 48 hours."""
-    scenarios = gridaccord("run", EXAMPLE, "--json", "--quiet").json["scenarios"]
+    scenarios = gridaccord("couple", EXAMPLE, "--json", "--quiet").json["scenarios"]
     return {Path(scenario["folder"]).name: scenario for scenario in scenarios}
 
 
@@ -65,7 +65,7 @@ def test_the_relaxed_commitment_is_reported() -> None:
 
 
 def test_a_line_an_interval_then_the_totals() -> None:
-    ran = gridaccord("run", JANUARY, "--hours", "3")
+    ran = gridaccord("couple", JANUARY, "--hours", "3")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
     assert [line[:19] for line in lines if line.startswith("2020-01-27T")] == [
@@ -76,12 +76,12 @@ def test_a_line_an_interval_then_the_totals() -> None:
 
 
 def test_with_json_the_lines_are_progress_and_quiet_stops_them() -> None:
-    loud, quiet = (gridaccord("run", JANUARY, "--hours", "2", "--json", *more) for more in ([], ["--quiet"]))
+    loud, quiet = (gridaccord("couple", JANUARY, "--hours", "2", "--json", *more) for more in ([], ["--quiet"]))
     assert loud.err.count("\n2020-01-27T") == 2
     assert quiet.err == ""
     (first,), (second,) = loud.json["scenarios"], quiet.json["scenarios"]
     assert first["objective"] == second["objective"]
-    assert gridaccord("run", JANUARY, "--hours", "2", "--quiet").out.startswith("\nRTS-GMLC 2020-01-27\nobjective")
+    assert gridaccord("couple", JANUARY, "--hours", "2", "--quiet").out.startswith("\nRTS-GMLC 2020-01-27\nobjective")
 
 
 def test_an_interval_of_a_run_costs_what_it_costs_alone() -> None:
@@ -108,7 +108,7 @@ def test_must_take_runs_first_then_what_is_cheap_up_to_what_is_available(tmp_pat
         CostRow("hydro", points=((0.0, 0.0), (50.0, 250.0))),
     ]
     case = two_buses(tmp_path / "case", units=units, rating_mw=90.0, costs=costs, series=series)
-    assert gridaccord("run", case, "--output", tmp_path / "out").code == 0
+    assert gridaccord("couple", case, "--output", tmp_path / "out").code == 0
     dispatch = {row["unit"]: row for row in rows(tmp_path / "out" / "dispatch.csv")}
     assert {unit: float(row["dispatched_mw"]) for unit, row in dispatch.items()} == {
         "hydro": 40,
@@ -130,7 +130,7 @@ def test_wind_that_does_not_fit_is_curtailed_and_costs_nothing(tmp_path: Path) -
     ]
     costs = [CostRow("gas", points=((0.0, 0.0), (100.0, 5000.0)))]
     case = two_buses(tmp_path / "case", units=units, rating_mw=40.0, costs=costs, series=series)
-    (scenario,) = gridaccord("run", case, "--json").json["scenarios"]
+    (scenario,) = gridaccord("couple", case, "--json").json["scenarios"]
     assert scenario["curtailed_mwh"] == {"unit wind at bus a": 60.0}
     assert scenario["objective"] == pytest.approx(2 * 20 * 50.0)
     assert scenario["tie_bound_hours"] == 2
@@ -143,7 +143,7 @@ def test_running_below_the_minimum_and_ramping_too_fast_are_counted(tmp_path: Pa
     demand = {0: 20.0, 1: 25.0, 2: 70.0, 4: 20.0}
     series = [SeriesRow(hour(number), "demand", "b", value) for number, value in demand.items()]
     case = two_buses(tmp_path / "case", units=units, costs=[CostRow("slow", polynomial=(0.0, 10.0))], series=series)
-    (scenario,) = gridaccord("run", case, "--json").json["scenarios"]
+    (scenario,) = gridaccord("couple", case, "--json").json["scenarios"]
     report = scenario["commitment"]
     assert report["running_unit_hours"] == 4
     assert report["below_minimum_unit_hours"] == 3
@@ -155,16 +155,16 @@ def test_quarter_hours_are_a_quarter_of_the_money(tmp_path: Path) -> None:
     series = [SeriesRow(time, "demand", "b", 40.0) for time in times]
     costs = [CostRow("u", polynomial=(0.0, 10.0))]
     case = two_buses(tmp_path / "case", units=[Resource("u", "a", 0.0, 50.0)], costs=costs, series=series)
-    (scenario,) = gridaccord("run", case, "--json").json["scenarios"]
+    (scenario,) = gridaccord("couple", case, "--json").json["scenarios"]
     assert (scenario["intervals"], scenario["hours"]) == (4, 1.0)
     assert scenario["objective"] == pytest.approx(400.0)
-    (part,) = gridaccord("run", case, "--hours", "1", "--json").json["scenarios"]
+    (part,) = gridaccord("couple", case, "--hours", "1", "--json").json["scenarios"]
     assert part["intervals"] == 4
 
 
 def test_the_folder_of_results_is_complete_and_documented(tmp_path: Path) -> None:
     out = tmp_path / "results"
-    assert gridaccord("run", JANUARY, "--hours", "3", "--seed", "5", "--output", out).code == 0
+    assert gridaccord("couple", JANUARY, "--hours", "3", "--seed", "5", "--output", out).code == 0
     assert {path.name for path in out.iterdir()} == {*(f"{name}.csv" for name in OUTPUT_FILES), "manifest.json"}
     counts = {name: len(rows(out / f"{name}.csv")) for name in OUTPUT_FILES}
     assert (counts["intervals"], counts["prices"], counts["dispatch"]) == (3, 3 * 73, 3 * 154)
@@ -178,7 +178,7 @@ def test_the_folder_of_results_is_complete_and_documented(tmp_path: Path) -> Non
 
 def test_the_manifest_says_what_was_run(tmp_path: Path) -> None:
     out = tmp_path / "results"
-    assert gridaccord("run", JANUARY, "--hours", "1", "--seed", "5", "--output", out).code == 0
+    assert gridaccord("couple", JANUARY, "--hours", "1", "--seed", "5", "--output", out).code == 0
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["gridaccord"] == version("gridaccord")
     assert manifest["solver"].startswith("highspy ")
@@ -190,7 +190,7 @@ def test_the_manifest_says_what_was_run(tmp_path: Path) -> None:
 
 def test_results_of_the_same_run_are_the_same(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        assert gridaccord("run", JANUARY, "--hours", "2", "--output", tmp_path / name, "--quiet").code == 0
+        assert gridaccord("couple", JANUARY, "--hours", "2", "--output", tmp_path / name, "--quiet").code == 0
     for table in ("prices", "dispatch", "flows", "events"):
         first, second = ((tmp_path / name / f"{table}.csv").read_bytes() for name in ("first", "second"))
         assert first == second
@@ -198,20 +198,20 @@ def test_results_of_the_same_run_are_the_same(tmp_path: Path) -> None:
 
 def test_results_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    ran = gridaccord("run", JANUARY, "--hours", "1", "--output", tmp_path)
+    ran = gridaccord("couple", JANUARY, "--hours", "1", "--output", tmp_path)
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "not empty" in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_each_scenario_has_its_own_folder(tmp_path: Path) -> None:
-    assert gridaccord("run", EXAMPLE, "--hours", "1", "--output", tmp_path / "out", "--quiet").code == 0
+    assert gridaccord("couple", EXAMPLE, "--hours", "1", "--output", tmp_path / "out", "--quiet").code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["2020-01-27", "2020-07-06-ties-0.4"]
     assert (tmp_path / "out" / "2020-01-27" / "manifest.json").is_file()
 
 
 def test_other_regions_than_the_areas() -> None:
-    (scenario,) = gridaccord("run", JANUARY, "--hours", "2", "--regions", "4", "--json").json["scenarios"]
+    (scenario,) = gridaccord("couple", JANUARY, "--hours", "2", "--regions", "4", "--json").json["scenarios"]
     assert len(scenario["region_lmp_mean"]) == 4
     by_area = example()["2020-01-27"]["interval_results"][:2]
     assert scenario["objective"] == pytest.approx(sum(interval["objective"] for interval in by_area), rel=1e-8)
