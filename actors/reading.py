@@ -12,7 +12,7 @@ from actors.results import BranchFlow, BusPrice, IntervalResult, LinkFlow, Named
 from coordinator.market.clearing import Clearing
 from coordinator.market.coupling.session import Outcome, assembled
 from coordinator.market.fixed_point import PRICE_BITS, from_fixed, multiply
-from coordinator.market.offers import MICRO, MarketRules, Offer, OfferBook, TabulatedBook
+from coordinator.market.offers import MICRO, MarketRules, Offer, OfferBook, TabulatedBook, sheddable_w
 from topology.arrays import FloatArray, IntArray
 from topology.dc import UNLIMITED_W, W_PER_MW
 from topology.regions import RegionCut
@@ -150,7 +150,7 @@ def _dispatch(
     """What every unit does; what is curtailed or shed at a bus is shared by all that is fixed there."""
     position = coupled.cut.network.bus_ids.index
     curtailed = {bus: power / int(coupled.book.injection_w[position(bus)]) for bus, power in curtailed_w.items()}
-    shed = {bus: power / int(coupled.book.withdrawal_w[position(bus)]) for bus, power in shed_w.items()}
+    shed = {bus: power / int(coupled.book.sheddable_w[position(bus)]) for bus, power in shed_w.items()}
     taken_w, free_w = _accepted_by_offer(coupled)
     width_w = np.zeros(len(coupled.offers), dtype=np.int64)
     np.add.at(width_w, coupled.book.offer, coupled.book.width_w)
@@ -158,8 +158,10 @@ def _dispatch(
     for offer, taken, free, width in zip(
         coupled.offers, taken_w.tolist(), free_w.tolist(), width_w.tolist(), strict=True
     ):
-        share = curtailed if offer.fixed_w > 0 else shed
-        missing = share.get(offer.bus, 0.0) * offer.fixed_w
+        if offer.fixed_w > 0:
+            missing = curtailed.get(offer.bus, 0.0) * offer.fixed_w
+        else:
+            missing = -shed.get(offer.bus, 0.0) * sheddable_w(offer.fixed_w, offer.steps)
         unused = free if offer.id in coupled.interval.available_mw else 0
         dispatch.append(
             UnitDispatch(

@@ -72,6 +72,7 @@ class Day:
             price_micro_per_mwh=price[kept],
             injection_w=np.maximum(-demand, 0),
             withdrawal_w=np.maximum(demand, 0),
+            sheddable_w=np.maximum(demand, 0),
             fixed_cost_micro_per_h=self.book.fixed_cost_micro_per_h,
         )
 
@@ -113,6 +114,7 @@ def _ten_steps(book: OfferBook) -> OfferBook:
         price_micro_per_mwh=np.rint(spread_price[order]).astype(np.int64),
         injection_w=book.injection_w,
         withdrawal_w=book.withdrawal_w,
+        sheddable_w=book.sheddable_w,
         fixed_cost_micro_per_h=book.fixed_cost_micro_per_h,
     )
 

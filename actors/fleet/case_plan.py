@@ -33,8 +33,9 @@ class BatterySite:
 class FleetParameters:
     """What a case does not say.
 
-    `meters` households stand behind loads, the same number behind each but for one. `flexible_per_mille` of a load's
-    demand is given up at the prices `willingness_micro_per_mwh`, in ascending order, an equal part at each.
+    `meters` is how many devices all regions have: those of units and batteries, and households behind loads, the same
+    number behind each but for one. `flexible_per_mille` of a load's demand is given up at the prices
+    `willingness_micro_per_mwh`, in ascending order, an equal part at each.
     `forecast_error_per_mille` is how far batteries' forecasts are off at most.
     """
 
@@ -75,7 +76,9 @@ def plans_of_case(
     GridError naming `source` for a case without series, OfferError and FleetError.
     """
     markets = run_intervals(case, source, hours)
-    found = {**_units(case, markets), **_loads(case, markets, parameters)}
+    units, batteries = _units(case, markets), [site.battery for site in parameters.batteries]
+    single = sum(unit.meters for unit, _ in units.values()) + sum(battery.meters for battery in batteries)
+    found = {**units, **_loads(case, markets, parameters, parameters.meters - single)}
     forecast = _forecast(case, markets, parameters)
     plans = {}
     for region in dict.fromkeys(region_of_bus.values()):
@@ -112,17 +115,22 @@ def _units(case: Case, markets: Sequence[MarketInterval]) -> Placed:
     return found
 
 
-def _loads(case: Case, markets: Sequence[MarketInterval], parameters: FleetParameters) -> Placed:
+def _loads(case: Case, markets: Sequence[MarketInterval], parameters: FleetParameters, households: int) -> Placed:
     demand = [interval_demand_w(case.grid, market) for market in markets]
-    buses = [bus.id for bus in case.grid.buses if bus.demand_mw or bus.shunt_mw]
-    if parameters.meters < len(buses):
-        raise FleetError(f"fleet: {parameters.meters} meters for {len(buses)} loads; each load needs at least one")
+    curves = {
+        bus.id: tuple(_load_curve(given[bus.id], parameters) for given in demand)
+        for bus in case.grid.buses
+        if bus.demand_mw or bus.shunt_mw
+    }
+    injecting = [bus for bus, offered in curves.items() if any(curve.highest_w > 0 for curve in offered)]
+    households -= len(injecting)
+    if households < len(curves):
+        least = parameters.meters - households + len(curves)
+        raise FleetError(f"fleet: {parameters.meters} meters; units, batteries and loads need at least {least}")
     found = {}
-    for number, bus in enumerate(buses):
-        name, meters = f"load-{bus}", parameters.meters // len(buses) + (number < parameters.meters % len(buses))
-        curves = tuple(_load_curve(given[bus], parameters) for given in demand)
-        injects = any(curve.highest_w > 0 for curve in curves)
-        found[name] = (PlannedResource(name, curves, injects, meters), bus)
+    for number, (bus, offered) in enumerate(curves.items()):
+        meters = households // len(curves) + (number < households % len(curves))
+        found[f"load-{bus}"] = (PlannedResource(f"load-{bus}", offered, bus in injecting, meters), bus)
     return found
 
 

@@ -8,7 +8,7 @@ device's energy follows from its power exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -30,11 +30,12 @@ _CLOCK_RANGE_MS = 1000
 class Devices:
     """One entry a device, in the order of resources' names. `low`, `high` of `total` is its share of its group.
 
-    A group is a resource's meters of one direction; `group_resource` has the place of its resource by name,
-    `group_sign` is 1 for injection and -1 for withdrawal, `first` has each group's first device.
+    A group is a resource's meters of one direction, `meters_of_group` their names; `group_resource` has the place of
+    its resource by name, `group_sign` is 1 for injection and -1 for withdrawal, `first` has each group's first device.
     """
 
     names: tuple[str, ...]
+    meters_of_group: tuple[Sequence[str], ...]
     group: IntArray
     low: IntArray
     high: IntArray
@@ -66,26 +67,22 @@ def devices_of(plan: FleetPlan) -> Devices:
     if plan.meters > BATCH_COLUMNS_MAX:
         problem = f"{plan.meters} meters; a batch holds {BATCH_COLUMNS_MAX}"
         raise FleetError(f"fleet of {plan.region}: {problem}, so cut the plan into shards")
-    names: list[str] = []
-    bounds: list[IntArray] = []
-    groups: list[tuple[int, int, int, int]] = []
-    for place, sign, meters in _groups(plan):
-        weights = _weights(plan, meters[0], len(meters))
-        bounds.append(np.concatenate([[0], np.cumsum(weights)]))
-        groups.append((place, sign, len(names), len(meters)))
-        names.extend(meters)
-    table = np.array(groups, dtype=np.int64).reshape(-1, 4)
+    groups = list(_groups(plan))
+    names = [name for _, _, meters in groups for name in meters]
+    sizes = np.array([len(meters) for _, _, meters in groups], dtype=np.int64)
+    bounds = [np.cumsum([0, *_weights(plan, meters)]) for _, _, meters in groups]
+    nothing = np.zeros(0, dtype=np.int64)
     draws = np.array([_draw(plan, name) for name in names], dtype=np.int64).reshape(-1, 2)
-    sizes = table[:, 3]
     return Devices(
         names=tuple(names),
-        group=np.repeat(np.arange(len(table)), sizes),
-        low=np.concatenate([bound[:-1] for bound in bounds] or [np.zeros(0, dtype=np.int64)]),
-        high=np.concatenate([bound[1:] for bound in bounds] or [np.zeros(0, dtype=np.int64)]),
+        meters_of_group=tuple(meters for _, _, meters in groups),
+        group=np.repeat(np.arange(len(groups)), sizes),
+        low=np.concatenate([nothing, *(bound[:-1] for bound in bounds)]),
+        high=np.concatenate([nothing, *(bound[1:] for bound in bounds)]),
         total=np.repeat(np.array([bound[-1] for bound in bounds], dtype=np.int64), sizes),
-        group_resource=table[:, 0],
-        group_sign=table[:, 1],
-        first=table[:, 2],
+        group_resource=np.array([place for place, _, _ in groups], dtype=np.int64),
+        group_sign=np.array([sign for _, sign, _ in groups], dtype=np.int64),
+        first=np.cumsum(sizes) - sizes,
         opening_wh=draws[:, 0],
         clock_offset_ms=draws[:, 1],
     )
@@ -112,9 +109,9 @@ def _groups(plan: FleetPlan) -> Iterator[tuple[int, int, list[str]]]:
             yield place, -1, [f"{entry.name}{WITHDRAWN}.{number:05}" for number in range(entry.withdrawn)]
 
 
-def _weights(plan: FleetPlan, name: str, count: int) -> IntArray:
+def _weights(plan: FleetPlan, meters: Sequence[str]) -> IntArray:
     """Shares by lot: the largest household uses three times what the smallest does."""
-    drawn = np.frombuffer(plan.draw("share", name, 2 * count), dtype=">u2").astype(np.int64)
+    drawn = np.frombuffer(plan.draw("share", meters[0], 2 * len(meters)), dtype=">u2").astype(np.int64)
     return _WEIGHT_LEAST + drawn % _WEIGHT_RANGE
 
 

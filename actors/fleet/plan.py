@@ -41,7 +41,10 @@ class Lie(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lying:
-    """A share of meters, in millionths, that lie in intervals starting in [from_s, until_s), each in its own way."""
+    """A share of households' meters, in millionths, that lie in intervals starting in [from_s, until_s).
+
+    Each of them lies in one of these ways.
+    """
 
     share_ppm: int
     lies: tuple[Lie, ...] = (Lie.REPEATED, Lie.SENTINEL, Lie.BACKWARDS, Lie.FORGED)
@@ -56,14 +59,15 @@ class Lying:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A share of meters, in millionths, that hold back readings of intervals starting in [from_s, until_s).
+    """A share of households' meters, in millionths, that hold back their reading of an interval; drawn anew in each.
 
-    They deliver them with the first reading after that.
+    It comes with the first reading that is not held back. Intervals are those that start in [from_s, until_s), but for
+    the plan's last: what is late is not lost.
     """
 
     share_ppm: int
-    from_s: int
-    until_s: int
+    from_s: int = 0
+    until_s: int = INT64_MAX
 
     def __post_init__(self) -> None:
         _check_share(self.share_ppm)
@@ -73,7 +77,8 @@ class Late:
 class PlannedResource:
     """A unit or a load: one curve an interval, known ahead. Uninstructed, it injects or withdraws what is fixed.
 
-    `injected` says whether it has a meter for injection, `withdrawn` how many it has for withdrawal.
+    `injected` says whether it has a meter for injection, `withdrawn` how many it has for withdrawal: where there are
+    several, they are households'.
     """
 
     name: str

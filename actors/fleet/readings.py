@@ -20,23 +20,16 @@ State = Mapping[str, IntArray]
 
 
 class Habits:
-    """Which devices lie or are late in an interval, by lot."""
+    """Which devices lie or are late in an interval, by lot: of the households' meters, not of single ones."""
 
     def __init__(self, plan: FleetPlan, devices: Devices) -> None:
         self._plan = plan
-        self._lying = [
-            np.array([_lie(plan, number, name) for name in devices.names], dtype=np.int64)
-            for number in range(len(plan.lying))
-        ]
-        self._late = [
-            np.array([_chosen(plan, "late", number, entry.share_ppm, name) for name in devices.names], dtype=np.bool_)
-            for number, entry in enumerate(plan.late)
-        ]
-        self._count = devices.count
+        self._devices = devices
+        self._lying = [self._liars(number) for number in range(len(plan.lying))]
 
     def lies(self, interval: Interval) -> IntArray:
         """The `Lie` of each device, 0 for the truth. Where several entries name a device the last one counts."""
-        found = np.zeros(self._count, dtype=np.int64)
+        found = np.zeros(self._devices.count, dtype=np.int64)
         for entry, lies in zip(self._plan.lying, self._lying, strict=True):
             if entry.from_s <= interval.start_s < entry.until_s:
                 found = np.where(lies > 0, lies, found)
@@ -44,23 +37,30 @@ class Habits:
 
     def late(self, interval: Interval) -> BoolArray:
         """Which devices hold their readings back."""
-        found = np.zeros(self._count, dtype=np.bool_)
-        for entry, late in zip(self._plan.late, self._late, strict=True):
-            if entry.from_s <= interval.start_s < entry.until_s:
-                found |= late
+        found = np.zeros(self._devices.count, dtype=np.bool_)
+        for number, entry in enumerate(self._plan.late):
+            if entry.from_s <= interval.start_s < entry.until_s and interval != self._plan.intervals[-1]:
+                found |= self._chosen(f"late/{number}/{interval.start_s}", entry.share_ppm)
         return found
 
+    def _liars(self, number: int) -> IntArray:
+        entry = self._plan.lying[number]
+        kinds = np.array(entry.lies, dtype=np.int64)[self._drawn(f"lie/{number}") % len(entry.lies)]
+        return np.where(self._chosen(f"lying/{number}", entry.share_ppm), kinds, 0)
 
-def _chosen(plan: FleetPlan, purpose: str, number: int, share_ppm: int, name: str) -> bool:
-    """Whether a device is one of a share of them, whichever others there are."""
-    return int.from_bytes(plan.draw(f"{purpose}/{number}", name, 8), "big") * MILLION < share_ppm << 64
+    def _chosen(self, purpose: str, share_ppm: int) -> BoolArray:
+        """A share of the households' meters."""
+        several = np.array([len(meters) > 1 for meters in self._devices.meters_of_group], dtype=np.bool_)
+        chosen: BoolArray = several[self._devices.group] & (self._drawn(purpose) % MILLION < share_ppm)
+        return chosen
 
-
-def _lie(plan: FleetPlan, number: int, name: str) -> int:
-    entry = plan.lying[number]
-    if not _chosen(plan, "lying", number, entry.share_ppm, name):
-        return 0
-    return entry.lies[int.from_bytes(plan.draw(f"lie/{number}", name, 8), "big") % len(entry.lies)]
+    def _drawn(self, purpose: str) -> IntArray:
+        """A number for each device, which depends on its own group's name and its place there only."""
+        parts = [
+            np.frombuffer(self._plan.draw(purpose, meters[0], 8 * len(meters)), dtype=">u8") >> 1
+            for meters in self._devices.meters_of_group
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
 
 
 class Meters:

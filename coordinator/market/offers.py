@@ -125,8 +125,8 @@ class OfferBook:
     """All offers and fixed quantities of an interval, as arrays.
 
     `offer` and `bus` give for each step its position in `offer_ids` and in the network's buses;
-    `injection_w` and `withdrawal_w` are the fixed quantities per bus, both >= 0: the first can be curtailed,
-    the second shed.
+    `injection_w` and `withdrawal_w` are the fixed quantities per bus, both >= 0: the first can be curtailed. Of the
+    second, `sheddable_w` can be shed: what no step of its own offer gives up at a price.
     """
 
     offer_ids: tuple[str, ...]
@@ -136,6 +136,7 @@ class OfferBook:
     price_micro_per_mwh: IntArray
     injection_w: IntArray
     withdrawal_w: IntArray
+    sheddable_w: IntArray
     fixed_cost_micro_per_h: int = 0
 
 
@@ -147,11 +148,12 @@ def build_book(
     Raises OfferError naming the offer for a curve that is not convex, outside the cap or floor, for another
     carrier, for an asset other than the first offer's, at an unknown bus, or given twice.
     """
-    injection = np.zeros(len(bus_position), dtype=np.int64)
-    withdrawal = np.zeros(len(bus_position), dtype=np.int64)
+    injection, withdrawal, sheddable = np.zeros((3, len(bus_position)), dtype=np.int64)
     for bus, power_w in demand_w.items():
         _check_power(f"demand at bus {bus}", power_w)
-        _add_fixed(injection, withdrawal, _position(bus_position, bus, "demand"), -power_w)
+        position = _position(bus_position, bus, "demand")
+        _add_fixed(injection, withdrawal, position, -power_w)
+        sheddable[position] += max(power_w, 0)
     rows: list[tuple[int, int, int, int]] = []
     seen: set[str] = set()
     for number, offer in enumerate(offers):
@@ -166,6 +168,7 @@ def build_book(
             )
         bus_number = _position(bus_position, offer.bus, f"offer {offer.id}")
         _add_fixed(injection, withdrawal, bus_number, offer.fixed_w)
+        sheddable[bus_number] += sheddable_w(offer.fixed_w, offer.steps)
         rows.extend((number, bus_number, step.width_w, step.price_micro_per_mwh) for step in offer.steps)
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     return OfferBook(
@@ -176,8 +179,14 @@ def build_book(
         price_micro_per_mwh=table[:, 3],
         injection_w=injection,
         withdrawal_w=withdrawal,
+        sheddable_w=sheddable,
         fixed_cost_micro_per_h=sum(offer.fixed_cost_micro_per_h for offer in offers),
     )
+
+
+def sheddable_w(fixed_w: int, steps: Sequence[Step]) -> int:
+    """What is withdrawn when all steps of a curve are taken: what is shed beyond that would be given up twice."""
+    return max(0, -fixed_w - sum(step.width_w for step in steps))
 
 
 def _check_power(what: str, power_w: int) -> None:
@@ -226,8 +235,8 @@ class StepKind(IntEnum):
 class StepTable:
     """What clearing works on: every decision is a step that injects 0 to `width_w` at a bus, at a price.
 
-    Equal offers (same bus, same price) are one step and share pro rata; demand is a step at the value of lost
-    load under its withdrawal, a fixed injection a step at minus that value. So zero injection is always
+    Equal offers (same bus, same price) are one step and share pro rata; demand that has no price of its own is a step
+    at the value of lost load, a fixed injection a step at minus that value. So zero injection is always
     possible, and LMPs stay within the value of lost load wherever there is demand and supply.
     """
 
@@ -306,12 +315,12 @@ def tabulate(book: OfferBook, rules: MarketRules) -> TabulatedBook:
     step_of_row = step_of_row.reshape(-1)
     width = np.zeros(merged.shape[1], dtype=np.int64)
     np.add.at(width, step_of_row, book.width_w)
-    shed = np.flatnonzero(book.withdrawal_w)
+    shed = np.flatnonzero(book.sheddable_w)
     curtailable = np.flatnonzero(book.injection_w)
     counts = [merged.shape[1], len(shed), len(curtailable)]
     steps = StepTable(
         bus=np.concatenate([merged[0], shed, curtailable]),
-        width_w=np.concatenate([width, book.withdrawal_w[shed], book.injection_w[curtailable]]),
+        width_w=np.concatenate([width, book.sheddable_w[shed], book.injection_w[curtailable]]),
         price_micro_per_mwh=np.concatenate([merged[1], np.full(len(shed), lost), np.full(len(curtailable), -lost)]),
         kind=np.repeat(np.array(list(StepKind), dtype=np.int64), counts),
         withdrawal_w=book.withdrawal_w,

@@ -147,7 +147,7 @@ def test_the_table_has_a_step_for_everything_that_may_move() -> None:
     ).steps
     rows = sorted(zip(steps.bus.tolist(), steps.width_w.tolist(), steps.price_micro_per_mwh.tolist(), strict=True))
     lost = RULES.value_of_lost_load_micro_per_mwh
-    assert rows == sorted([(0, 100, 5 * MICRO), (0, 50, 7 * MICRO), (1, 40, 3 * MICRO), (1, 100, lost), (0, 35, -lost)])
+    assert rows == sorted([(0, 100, 5 * MICRO), (0, 50, 7 * MICRO), (1, 40, 3 * MICRO), (1, 60, lost), (0, 35, -lost)])
     assert [StepKind(int(kind)) for kind in steps.kind].count(StepKind.SHED) == 1
     assert steps.withdrawal_w.tolist() == [0, 100]
     assert steps.injection_w(np.zeros_like(steps.width_w)).tolist() == [0, -100], "zero of everything is what is fixed"

@@ -242,6 +242,7 @@ def regional_book(cut: RegionCut, book: OfferBook, index: int) -> OfferBook:
         price_micro_per_mwh=book.price_micro_per_mwh[rows],
         injection_w=book.injection_w[region.buses],
         withdrawal_w=book.withdrawal_w[region.buses],
+        sheddable_w=book.sheddable_w[region.buses],
         fixed_cost_micro_per_h=book.fixed_cost_micro_per_h if index == 0 else 0,
     )
 

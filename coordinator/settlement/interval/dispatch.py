@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.market.clearing import Clearing
-from coordinator.market.offers import MarketRules, Offer, StepKind, TabulatedBook, build_book, tabulate
+from coordinator.market.offers import MarketRules, Offer, StepKind, TabulatedBook, build_book, sheddable_w, tabulate
 from coordinator.settlement.interval.region import Resource
 from coordinator.settlement.interval.schedules import Curve, Scheduled
 from topology.arrays import IntArray
@@ -16,11 +16,12 @@ from topology.arrays import IntArray
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A region's offers as a table of steps. `bus` and `fixed_w` have one entry an offer, in the order of names."""
+    """A region's offers as a table of steps. The arrays have one entry an offer, in the order of names."""
 
     table: TabulatedBook
     bus: IntArray
     fixed_w: IntArray
+    sheddable_w: IntArray
 
 
 def offered(
@@ -31,7 +32,8 @@ def offered(
     book = [Offer(name, resources[name].bus, curve.fixed_w, curve.steps) for name, curve in offers.items()]
     table = tabulate(build_book(book, {}, position, rules), rules)
     bus = np.array([position[offer.bus] for offer in book], dtype=np.int64)
-    return Offered(table, bus, np.array([offer.fixed_w for offer in book], dtype=np.int64))
+    fixed = np.array([offer.fixed_w for offer in book], dtype=np.int64)
+    return Offered(table, bus, fixed, np.array([sheddable_w(o.fixed_w, o.steps) for o in book], dtype=np.int64))
 
 
 def scheduled(known: Offered, clearing: Clearing) -> tuple[Scheduled, ...]:
@@ -40,7 +42,7 @@ def scheduled(known: Offered, clearing: Clearing) -> tuple[Scheduled, ...]:
     power = known.fixed_w.copy()
     np.add.at(power, book.offer, known.table.accepted_by_row(clearing.accepted_w))
     shed_w, curtailed_w = _recourse_w(known, clearing.accepted_w)
-    power += _shared(np.minimum(known.fixed_w, 0), known.bus, shed_w)
+    power += _shared(known.sheddable_w, known.bus, shed_w)
     power -= _shared(np.maximum(known.fixed_w, 0), known.bus, curtailed_w)
     price = clearing.price[known.bus]
     return tuple(
@@ -59,9 +61,9 @@ def _recourse_w(known: Offered, accepted_w: IntArray) -> tuple[IntArray, IntArra
     return shed, curtailed
 
 
-def _shared(fixed_w: IntArray, bus: IntArray, total_w: IntArray) -> IntArray:
-    """Each bus's total among its resources, in proportion to what is fixed; watts left over go to the first."""
-    weight, shares = np.abs(fixed_w), np.zeros_like(fixed_w)
+def _shared(weight: IntArray, bus: IntArray, total_w: IntArray) -> IntArray:
+    """Each bus's total among its resources, in proportion to their weights; watts left over go to the first."""
+    shares = np.zeros_like(weight)
     for place in np.flatnonzero(total_w).tolist():
         here = np.flatnonzero((bus == place) & (weight > 0))
         whole, left = int(weight[here].sum()), int(total_w[place])

@@ -37,16 +37,16 @@ class IntervalChain(EscrowChain):
         return self.blocks[-1]
 
 
-def event_proof(chain: IntervalChain, payload: bytes) -> bytes:
-    """The proof of a region's statement."""
+def event_proof(chain: IntervalChain, payload: bytes | None, kind: str = INTERVAL_EVENT) -> bytes:
+    """The proof of a region's statement, or of the last event of another kind."""
     for finalized in reversed(chain.blocks):
         leaves = [receipt.encode() for receipt in finalized.applied.receipts]
         for place, receipt in enumerate(finalized.applied.receipts):
             for number, event in enumerate(receipt.events):
-                if event.kind == INTERVAL_EVENT and event.payload == payload:
+                if event.kind == kind and payload in (None, event.payload):
                     assert finalized.certificate is not None
                     header, path = finalized.block.header, prove_leaf(leaves, place)
                     return EventProof(
                         finalized.certificate, header, (), header, leaves[place], path, len(leaves), number
                     ).encode()
-    raise AssertionError("no such statement")
+    raise AssertionError("no such event")

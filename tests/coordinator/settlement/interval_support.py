@@ -48,6 +48,8 @@ class IntervalNet:
     """Regions whose statements nobody relays."""
     idle_validators: set[tuple[int, str]] = field(default_factory=set)
     """(region number, or -1 for the hub; name) of validators that do nothing."""
+    real: bool = False
+    """Whether signatures are Ed25519's."""
 
     def __post_init__(self) -> None:
         names = self.cut.interconnection.region_names
@@ -59,7 +61,9 @@ class IntervalNet:
         windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
         on_hub = {**section, **self.numbers, "collateral": COLLATERAL, "regions": list(names)}
         self.hub = IntervalChain(
-            modules=(CORE, ESCROW_HUB, INTERVAL_HUB), sections={"escrow_hub": windows, "interval_hub": on_hub}
+            real=self.real,
+            modules=(CORE, ESCROW_HUB, INTERVAL_HUB),
+            sections={"escrow_hub": windows, "interval_hub": on_hub},
         )
         self.regions = [self._region(number, section) for number in range(len(names))]
         self._register(names)
@@ -90,7 +94,8 @@ class IntervalNet:
             "resources": resources,
         }
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
-        return IntervalChain(modules=modules, name=name, sections={"escrow_region": escrow, "interval_region": own})
+        sections = {"escrow_region": escrow, "interval_region": own}
+        return IntervalChain(real=self.real, modules=modules, name=name, sections=sections)
 
     def _register(self, names: Sequence[str]) -> None:
         for name, region in zip(names, self.regions, strict=True):
