@@ -22,7 +22,7 @@ from coordinator.settlement.interval.hub import INTERVAL_EVENT, INTERVAL_HUB, ME
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_duty import HubDuty, Request
 from coordinator.settlement.interval.hub_party import HubKnowledge
-from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS, RegionIntervals
+from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS
 from coordinator.settlement.interval.region_duty import RegionDuty
 from coordinator.settlement.interval.region_party import RegionKnowledge
 from coordinator.settlement.interval.schedules import Curve, Offers
@@ -167,9 +167,7 @@ class IntervalNet:
         for name, duty in self.region_duties[number].items():
             found = duty.to_relay(self.hub.state.view, region.state.view)
             if found is not None and (number, name) not in self.idle_validators:
-                stated = RegionIntervals.of(region.state.view).stated(found.topic)
-                assert stated is not None
-                proof = event_proof(region, event_payload(found.topic, stated))
+                proof = event_proof(region, event_payload(found.topic, found.digest))
                 return [(MESSAGE, encode_message(proof, found.message))]
         return []
 
