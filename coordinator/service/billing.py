@@ -1,4 +1,7 @@
-"""Which bill a region owes next: looked for again only when devices, readings, schedules or the gate have changed."""
+"""Which bill a region owes next: looked for again only when devices, readings, schedules or the gate have changed.
+
+And what its meters show at its ends of tie-lines.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from coordinator.ledger.records import DEVICE
 from coordinator.ledger.state_tree import StateTree
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.view import View
-from coordinator.service.metering import Meters, devices, metered, meters
+from coordinator.service.metering import Meters, devices, heard_wh, metered, meters
 from coordinator.settlement.interval.region import BILLED_UNDER, Position, RegionIntervals
 from coordinator.settlement.interval.schedules import Metered
 from coordinator.settlement.interval.topics import Interval
@@ -37,6 +40,8 @@ class Billing:
         self._registers_wh = registers_wh
         self._gates: deque[Interval] = deque(maxlen=_BILLED_BACK)
         self._meters: Meters = {}
+        self._ties: Meters = {}
+        self._ties_grown_wh: dict[Interval, Mapping[str, int]] = {}
         self._grown_wh: dict[Interval, Mapping[str, int]] = {}
         self._seen: StateTree | None = None
         self._has_readings = False
@@ -53,9 +58,12 @@ class Billing:
         if all(is_same) and not self._has_readings:
             return self._due
         if not is_same[0]:
-            self._meters = meters(view)
+            found, ties = meters(view), RegionIntervals.of(view).ties.owners()
+            self._ties = {name: points for name, points in found.items() if name in ties}
+            self._meters = {name: points for name, points in found.items() if name not in ties}
         if not is_same[0] or self._has_readings:
             self._grown_wh.clear()
+            self._ties_grown_wh.clear()
         self._has_readings = False
         self._due = self._find(RegionIntervals.of(view))
         return self._due
@@ -67,6 +75,9 @@ class Billing:
             self._gates.extend(books.scheduled())
         if gate is not None and gate not in self._gates:
             self._gates.append(gate)
+            for known in (self._grown_wh, self._ties_grown_wh):
+                for old in known.keys() - set(self._gates):
+                    del known[old]
         for interval in self._gates:
             bill = self._of(interval, books.positions(interval), is_past=gate is not None and interval < gate)
             if bill is not None:
@@ -77,7 +88,7 @@ class Billing:
         """All rows, once the meters are there or the next gate is closed; then what came late."""
         if not _is_open(positions, self._meters):
             return None
-        rows = metered(self._grown(interval), self._meters, interval, positions)
+        rows = metered(self._grown(self._grown_wh, self._meters, interval), self._meters, interval, positions)
         first = [row for row in rows if positions[row.resource].version == 0]
         if first:
             is_silent = any(row.substituted and row.resource in self._meters for row in first)
@@ -89,12 +100,29 @@ class Billing:
         following = (row for row in late if positions[row.resource].version + 1 == version)
         return Bill(interval, version, tuple(following))
 
-    def _grown(self, interval: Interval) -> Mapping[str, int]:
-        if interval not in self._grown_wh:
-            asked = devices(self._meters)
+    @property
+    def recent(self) -> tuple[Interval, ...]:
+        """The last intervals, as `due` has seen them."""
+        return tuple(self._gates)
+
+    def tie_rows(self, interval: Interval, *, is_urgent: bool) -> tuple[Metered, ...] | None:
+        """What meters at tie-lines show of one of the recent intervals: all, or where it is urgent those that do."""
+        if not self._ties:
+            return None
+        grown_wh, rows = self._grown(self._ties_grown_wh, self._ties, interval), []
+        for name, points in sorted(self._ties.items()):
+            heard = heard_wh(grown_wh, points, interval)
+            if len(heard) == len(points):
+                rows.append(Metered(name, sum(heard)))
+        is_urgent |= len(self._gates) == _BILLED_BACK and interval == self._gates[0]
+        return tuple(rows) if len(rows) == len(self._ties) or (rows and is_urgent) else None
+
+    def _grown(self, known: dict[Interval, Mapping[str, int]], meters: Meters, interval: Interval) -> Mapping[str, int]:
+        if interval not in known:
+            asked = devices(meters)
             before, after = (self._registers_wh(asked, at_s) for at_s in (interval.start_s, interval.end_s))
-            self._grown_wh[interval] = {name: after[name] - before[name] for name in before.keys() & after.keys()}
-        return self._grown_wh[interval]
+            known[interval] = {name: after[name] - before[name] for name in before.keys() & after.keys()}
+        return known[interval]
 
 
 def _is_open(positions: Mapping[str, Position], meters: Meters) -> bool:

@@ -17,6 +17,7 @@ from coordinator.ledger.errors import Rejected, TransactionRefused
 from coordinator.ledger.receipt import DONE
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.store import Finalized
+from coordinator.ledger.view import View
 from coordinator.service.billing import Billing
 from coordinator.service.errors import ServiceError
 from coordinator.service.log import Log
@@ -124,12 +125,19 @@ class IntervalEngine:
         books = RegionIntervals.of(region)
         requests = seat.duty.owed(hub, region, books.due(state.header.time_ms))
         found: list[_Owed | _ToProve] = [_Owed(seat.side, request) for request in requests]
-        relayed = seat.duty.to_relay(hub, region)
-        if relayed is not None and self._is_relay_turn(seat, relayed):
-            found.append(_ToProve(seat, relayed))
         bill = seat.billing.due(region)
-        bills = [] if bill is None else seat.duty.bill(region, bill.interval, bill.version, bill.rows)
-        return found + [_Owed(seat.side, request) for request in bills]
+        requests = [] if bill is None else seat.duty.bill(region, bill.interval, bill.version, bill.rows)
+        requests += self._exchange(seat, hub, region)
+        relayed = [seat.duty.to_relay(hub, region), *seat.duty.exchange_to_relay(hub, region, seat.billing.recent)]
+        found += [_Owed(seat.side, request) for request in requests]
+        return found + [_ToProve(seat, one) for one in relayed if one is not None and self._is_relay_turn(seat, one)]
+
+    def _exchange(self, seat: RegionSeat, hub: View, region: View) -> list[Request]:
+        requests = seat.duty.accept(hub, region)
+        for awaited in seat.duty.awaited(hub, seat.billing.recent):
+            rows = seat.billing.tie_rows(awaited.interval, is_urgent=awaited.is_urgent)
+            requests += [] if rows is None else seat.duty.state_ties(region, awaited.interval, rows)
+        return requests
 
     def _is_relay_turn(self, seat: RegionSeat, relayed: Relayed) -> bool:
         """Nodes with seats on both chains take turns, by blocks of the hub."""
@@ -170,9 +178,6 @@ class IntervalEngine:
     async def _relay(self, owed: _ToProve) -> None:
         """Prove a statement of a region on the hub."""
         seat, topic = owed.seat, owed.relayed.topic
-        stated = RegionIntervals.of(seat.side.host.told.view).stated(topic)
-        if stated is None:
-            return
         chain_id = seat.side.host.genesis.chain_id
         key = (id(self._hub), (MESSAGE, chain_id + topic.encode()))
         if key in self._under_way:
@@ -181,7 +186,8 @@ class IntervalEngine:
         try:
             known = hub_books(self._hub.host.told).chains.epoch(chain_id)
             evidence = seat.side.evidence
-            proof = await asyncio.wrap_future(evidence.submit(evidence.statement, event_payload(topic, stated), known))
+            payload = event_payload(topic, owed.relayed.digest)
+            proof = await asyncio.wrap_future(evidence.submit(evidence.statement, payload, known))
             if proof is not None:
                 await self._hub.own.submit(MESSAGE, encode_message(proof, owed.relayed.message))
         except (Rejected, TransactionRefused, ServiceError) as error:

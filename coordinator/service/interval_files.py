@@ -20,6 +20,7 @@ from coordinator.market.offers import MarketRules
 from coordinator.service.errors import ConfigurationError
 from coordinator.settlement.interval import hub_books, region
 from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.hub_party import HubKnowledge
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_party import RegionKnowledge
@@ -54,9 +55,12 @@ def read_public(hub: Path, topology: bytes) -> PublicNetwork:
 
 
 def hub_knowledge(view: View, public: PublicNetwork) -> HubKnowledge:
-    """For a seat of the hub."""
-    parameters = HubIntervals.of(view).parameters
-    return HubKnowledge(public, MarketRules(), parameters.asset, parameters.collateral)
+    """For a seat of the hub. Raises ConfigurationError."""
+    parameters, rules = HubIntervals.of(view).parameters, Exchanges.of(view).rules
+    ties = [f"tie-{tie}" for tie in public.interconnection.tie_ids]
+    if rules is not None and [line.name for line in rules.lines] != ties:
+        raise ConfigurationError("the hub's genesis meters other tie-lines than the topology has; found it anew")
+    return HubKnowledge(public, MarketRules(), parameters.asset, parameters.collateral, rules is not None)
 
 
 def region_knowledge(view: View, public: PublicNetwork, folder: Path) -> RegionKnowledge:

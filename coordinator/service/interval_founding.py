@@ -12,8 +12,13 @@ intervals:
   collateral: 1000000000000          # set aside for each region before it is coupled, in micro-units
   resources:                         # beside those of the grid: storage, say
     - {name: battery-101, bus: "101"}
+  tie_meters:                        # settle metered against scheduled exchange; left out, nobody does
+    tolerance_wh: 1000               # within it the mean of the meters at both ends counts
+    disagreement: schedule           # beyond it: mean, smaller, larger, from_end, to_end or schedule
+    blocks: 600                      # of the hub, after the first region has stated its meters: the rest are silent
 
-Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`.
+Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`; a tie-line is `tie-<id>`
+in both regions at its ends, metered there by the owner of the region's resources.
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import AwareDatetime, Field
 
+from coordinator.ledger.codec import INT64_MAX
 from coordinator.market.coupling.public import PublicNetwork
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.offers import MarketRules
@@ -35,6 +42,7 @@ from coordinator.service.home import Name, Strict
 from coordinator.service.interval_files import EQUIVALENTS, GRID, INTERCONNECTION, SECRET, SECRET_BYTES
 from coordinator.service.roles import Blocks, Micro, Sections
 from coordinator.settlement.interval import hub_books, region
+from coordinator.settlement.interval.schedules import RESOURCE_MAX_W
 from topology.case_files import choose_regions, read_case, regions_file
 from topology.dc import build_dc_network
 from topology.errors import GridError
@@ -43,6 +51,8 @@ from topology.region_files import write_interconnection, write_region
 from topology.regions import RegionCut, cut_network
 
 _HORIZON = 96
+_BELIEVED = 2
+"""Times the limit of a tie-line: no meter there is believed to show more."""
 
 
 class ExtraResource(Strict):
@@ -52,6 +62,14 @@ class ExtraResource(Strict):
     bus: str
     owner: Name | None = None
     """Of the region's resources where it is left out."""
+
+
+class TieMeters(Strict):
+    """How metered exchange over tie-lines is settled between regions."""
+
+    tolerance_wh: Annotated[int, Field(ge=0, le=INT64_MAX)] = 1000
+    disagreement: Literal["mean", "smaller", "larger", "from_end", "to_end", "schedule"] = "schedule"
+    blocks: Blocks = 600
 
 
 class IntervalSettings(Strict):
@@ -66,6 +84,7 @@ class IntervalSettings(Strict):
     stepper: Name | dict[str, Name] | None = None
     owners: dict[str, Name] = Field(default_factory=dict)
     resources: tuple[ExtraResource, ...] = ()
+    tie_meters: TieMeters | None = None
     collateral: Micro = 10**12
     step_blocks: Blocks = 100
     absent_blocks: Blocks = 20
@@ -83,6 +102,8 @@ class Founding:
     resources: Mapping[str, list[dict[str, str]]]
     region_secrets: tuple[bytes, ...]
     equivalents: tuple[bytes, ...]
+    first: str
+    """Owns what nobody is named for."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,14 +115,40 @@ class Founding:
         settings = self.settings
         numbers = ("duration_s", "step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
         section = {**self._common(), **{name: getattr(settings, name) for name in numbers}}
-        return {hub_books.NAME: {**section, "regions": list(self.names)}}
+        return {hub_books.NAME: {**section, **self._tie_rules(), "regions": list(self.names)}}
+
+    def _tie_rules(self) -> dict[str, object]:
+        meters, public = self.settings.tie_meters, self.cut.interconnection
+        if meters is None:
+            return {}
+        capacity_w = np.maximum(np.abs(public.tie_flow_min_w), np.abs(public.tie_flow_max_w)).tolist()
+        ends = zip(public.tie_ids, *self._tie_ends(), capacity_w, strict=True)
+        ties = [
+            {"name": f"tie-{tie}", "from": near, "to": far, "limit_w": min(_BELIEVED * most_w, RESOURCE_MAX_W)}
+            for tie, near, far, most_w in ends
+        ]
+        return {"ties": ties, "tie_meters": meters.model_dump()}
+
+    def _tie_ends(self) -> tuple[list[str], list[str]]:
+        """The region at the from-end of each tie-line, and that at the other."""
+        public = self.cut.interconnection
+        near, far = (public.boundary_region[end].tolist() for end in (public.tie_from, public.tie_to))
+        return [self.names[number] for number in near], [self.names[number] for number in far]
 
     def region_sections(self, name: str) -> Sections:
         """For a region's genesis."""
         settings = self.settings
         times = {"duration_s": settings.duration_s, "gate_closure_s": settings.gate_closure_s, "horizon": _HORIZON}
         rules = {"stepper": self._stepper(name), "imbalance_spread": settings.imbalance_spread}
-        return {region.NAME: {**self._common(), **times, **rules, "resources": self.resources[name]}}
+        own = {"resources": self.resources[name], "ties": self._ties(name)}
+        return {region.NAME: {**self._common(), **times, **rules, **own}}
+
+    def _ties(self, name: str) -> list[dict[str, str]]:
+        if self.settings.tie_meters is None:
+            return []
+        ends = zip(self.cut.interconnection.tie_ids, *self._tie_ends(), strict=True)
+        owner = self.settings.owners.get(name, self.first)
+        return [{"name": f"tie-{tie}", "owner": owner} for tie, *regions in ends if name in regions]
 
     def _stepper(self, region: str) -> str:
         given = self.settings.stepper
@@ -154,7 +201,7 @@ def cut_grid(settings: IntervalSettings, base: Path, regions: Sequence[str], fir
     equivalents = [RegionAgent(own, MarketRules(), key, settings.asset).boundary_equivalent() for own, key in pairs]
     where = dict(zip(network.bus_ids, region_of_bus, strict=True))
     resources = _resources(case.grid, where, settings, first)
-    return Founding(settings, cut, resources, keys, tuple(equivalents))
+    return Founding(settings, cut, resources, keys, tuple(equivalents), first)
 
 
 def _resources(

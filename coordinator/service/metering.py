@@ -1,4 +1,4 @@
-"""From the readings of a region's meters to the energy of its resources in an interval.
+"""From the readings of a region's meters to the energy of its resources, and at its ends of tie-lines, in an interval.
 
 A resource has any number of metering points. A point has a register of what is injected, one of what is withdrawn, or
 both, each a device of its own that the resource's owner registered:
@@ -10,6 +10,7 @@ so that a device's name says one thing only, whatever dots there are in the reso
 energy is the difference of its registers at the interval's ends, injection less withdrawal; a resource's is the sum of
 its points. A point that lacks a register at an end, or shows what no resource can do, is silent: an equal share of the
 resource's schedule stands in for it (all of the schedule where all are silent, or there is none), and the row says so.
+A tie-line has meters by the same names: what it injects into this region's grid, and what it withdraws.
 """
 
 from __future__ import annotations
@@ -51,13 +52,15 @@ def register_place(device: str) -> tuple[str, str, int] | None:
 
 
 def meters(view: View) -> Meters:
-    """All that count. Anyone may register a device under any name: only the resource's owner makes it a meter."""
-    resources = RegionIntervals.of(view).resources()
+    """All that count, of resources and tie-lines. Anyone may register a device under any name: only the owner of the
+    resource, or who is to meter the tie-line, makes it a meter."""
+    books = RegionIntervals.of(view)
+    owners = {name: resource.owner for name, resource in books.resources().items()} | books.ties.owners()
     found: dict[str, dict[str, list[Register]]] = {}
     for key, value in view.items(DEVICE):
         device = key[len(DEVICE) :].decode()
         place = register_place(device)
-        if place is None or place[0] not in resources or Device.decode(value).owner != resources[place[0]].owner:
+        if place is None or place[0] not in owners or Device.decode(value).owner != owners[place[0]]:
             continue
         resource, point, sign = place
         found.setdefault(resource, {}).setdefault(point, []).append(Register(device, sign))
@@ -76,8 +79,7 @@ def metered(
     rows = []
     for name, position in positions.items():
         points = meters.get(name, ())
-        found = (_energy_wh(grown_wh, point, interval) for point in points)
-        heard = [energy for energy in found if energy is not None]
+        heard = heard_wh(grown_wh, points, interval)
         silent = len(points) - len(heard)
         total = sum(heard) + (scheduled_wh(position.power_w, interval.duration_s, silent, len(points)) if silent else 0)
         if heard and is_plausible(total, interval.duration_s):
@@ -85,6 +87,12 @@ def metered(
         else:
             rows.append(Metered(name, scheduled_wh(position.power_w, interval.duration_s), substituted=True))
     return rows
+
+
+def heard_wh(grown_wh: Mapping[str, int], points: Sequence[Point], interval: Interval) -> list[int]:
+    """The energy of each point that is not silent."""
+    found = (_energy_wh(grown_wh, point, interval) for point in points)
+    return [energy for energy in found if energy is not None]
 
 
 def _energy_wh(grown_wh: Mapping[str, int], point: Point, interval: Interval) -> int | None:

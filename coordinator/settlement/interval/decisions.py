@@ -47,14 +47,27 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class TieSchedule:
+    """What a tie-line carries by schedule, in W, positive from its from-end; and what a deviation is worth: the mean
+    of the prices at its ends, in 2**-20 micro-units per MWh."""
+
+    power_w: int
+    price: int
+
+
+@dataclass(frozen=True, slots=True)
 class Agreed:
-    """DECISION: nobody objects. Objective and certified gap in micro-units per hour; `opening` as in `Opened`."""
+    """DECISION: nobody objects. Objective and certified gap in micro-units per hour; `opening` as in `Opened`.
+
+    `ties` in the order of genesis, none where it names none.
+    """
 
     objective_micro_per_h: int
     gap_micro_per_h: int
     regions: tuple[Transfer, ...]
     owners: tuple[Transfer, ...]
     opening: bytes
+    ties: tuple[TieSchedule, ...] = ()
 
     def encode(self) -> bytes:
         """One byte form."""
@@ -63,7 +76,7 @@ class Agreed:
             writer.uint32(len(transfers))
             for item in transfers:
                 writer.text(item.name).int64(item.amount)
-        return writer.raw(self.opening).encoded
+        return writer.raw(encode_ties(self.ties)).raw(self.opening).encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +107,8 @@ def decode_hub_message(data: bytes) -> HubMessage:
     if kind == _AGREED:
         objective, gap = reader.int64(), reader.int64()
         transfers = _read_transfers(reader)
-        return Agreed(objective, gap, transfers, _read_transfers(reader), reader.rest())
+        owners, ties = _read_transfers(reader), read_ties(reader)
+        return Agreed(objective, gap, transfers, owners, reader.rest(), ties)
     if kind == _OPENED:
         return Opened(read_numbers(reader), reader.rest())
     raise DecodeError(f"a hub message of kind {kind}, which does not exist")
@@ -102,6 +116,19 @@ def decode_hub_message(data: bytes) -> HubMessage:
 
 def _read_transfers(reader: Reader) -> tuple[Transfer, ...]:
     return tuple(Transfer(reader.text(), reader.int64()) for _ in range(read_count(reader)))
+
+
+def encode_ties(ties: tuple[TieSchedule, ...]) -> bytes:
+    """Behind their count."""
+    writer = Writer().uint32(len(ties))
+    for tie in ties:
+        writer.int64(tie.power_w).int64(tie.price)
+    return writer.encoded
+
+
+def read_ties(reader: Reader) -> tuple[TieSchedule, ...]:
+    """Raises DecodeError."""
+    return tuple(TieSchedule(reader.int64(), reader.int64()) for _ in range(read_count(reader)))
 
 
 assert BYTES_MAX >= 4 * 1000, "a reason of a thousand characters fits"

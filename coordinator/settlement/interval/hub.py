@@ -6,7 +6,7 @@ interval_message   proof of a region's    interval       a statement of the hub:
                    message itself
 confirm_hub        a hub validator's word
 
-The hub keeps what `hub_books` lists.
+The hub keeps what `hub_books` and `hub_exchange` list.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from coordinator.settlement.escrow.errors import EscrowRefused
 from coordinator.settlement.escrow.hub_record import open_netting
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.renetting import without
-from coordinator.settlement.escrow.types import HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
+from coordinator.settlement.escrow.types import AMOUNT_MAX, HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
 from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
-from coordinator.settlement.interval import confirmations
+from coordinator.settlement.interval import confirmations, hub_exchange
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
+from coordinator.settlement.interval.exchange import most_due, read_tie_rules
 from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
+from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
-from coordinator.settlement.interval.topics import HUB_STEPS, Interval, Step, Topic
+from coordinator.settlement.interval.topics import EXCHANGE_STEPS, HUB_STEPS, Interval, Step, Topic
 
 MESSAGE = "interval_message"
 INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
@@ -63,6 +65,9 @@ def _on_message(context: Context, content: bytes) -> None:
     is_stated = not message if topic.step is Step.SCHEDULE else digest_of(message) == digest
     if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
+    if topic.step in EXCHANGE_STEPS:
+        hub_exchange.hear(books, topic, number, message, context.block.height)
+        return
     running = books.running
     if running is None:
         _would_begin(books, topic, number, Ready(topic.interval, digest, message[:1] != WARM), context.block.height)
@@ -232,6 +237,11 @@ def _check(books: HubIntervals, running: Running, said: HubMessage) -> None:
         if number not in running.excluded and -item.amount > parameters.collateral:
             owed = f"{item.name} would owe {-item.amount}"
             raise Rejected("no_collateral", f"{owed}, {parameters.collateral} is set aside; go on without it")
+    rules = Exchanges(books).rules
+    if len(said.ties) != (0 if rules is None else len(rules.lines)):
+        raise Rejected("malformed", "an agreement has one schedule for each tie-line of genesis, in their order")
+    if rules is not None and most_due(rules, said.ties, parameters.duration_s) > AMOUNT_MAX:
+        raise Rejected("malformed", "tie-lines carry so much, or are worth so much, that metered exchange leaves int64")
     _check_writable(books, running, said)
 
 
@@ -272,6 +282,7 @@ def _settle(books: HubIntervals, running: Running, height: int) -> None:
             escrow.apply(open_netting(escrow, books.nonce(running.interval), legs, height))
         except EscrowRefused:
             return
+    hub_exchange.begin(books, running.interval, agreed.ties)
     _end(books, running, coupled=True, release=not legs)
 
 
@@ -302,10 +313,10 @@ def _age_session(books: HubIntervals, coupled: bool) -> None:
 
 def _end_of_block(context: Context) -> None:
     books = HubIntervals(context)
-    running = books.running
+    running, height = books.running, context.block.height
+    hub_exchange.end_of_block(books, height)
     if running is None:
         return
-    height = context.block.height
     if running.waits_for_regions:
         _go_on(books, running, height)
     elif height - running.since_height >= books.parameters.step_blocks:
@@ -333,6 +344,9 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         **numbers,
     )
     HubIntervals(context).put_parameters(parameters)
+    rules = read_tie_rules(section, names, NAME)
+    if rules is not None:
+        Exchanges(HubIntervals(context)).put_rules(rules)
 
 
 INTERVAL_HUB = Module(

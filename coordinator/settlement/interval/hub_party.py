@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from coordinator.consensus.errors import DecodeError
 from coordinator.market.coupling.hub import Decision, Hub
 from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.public_outcome import PublicOutcome
 from coordinator.market.coupling.silent_region import SilentRegion
 from coordinator.market.coupling.wire import ProtocolError
+from coordinator.market.fixed_point import divide_half_even
 from coordinator.market.offers import MarketRules
 from coordinator.settlement.congestion_rent import settle
 from coordinator.settlement.interval.decisions import (
@@ -23,6 +25,7 @@ from coordinator.settlement.interval.decisions import (
     HubMessage,
     Opened,
     Said,
+    TieSchedule,
     Transfer,
     decode_hub_message,
 )
@@ -34,12 +37,14 @@ from protos.gridaccord.v1 import coupling_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class HubKnowledge:
-    """What hub validators have beside the chain; all of it is public. `collateral` is set aside for each region."""
+    """What hub validators have beside the chain; all of it is public. `collateral` is set aside for each region;
+    `meters_ties` where metered exchange is settled."""
 
     public: PublicNetwork
     rules: MarketRules
     asset: str
     collateral: int
+    meters_ties: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,8 @@ class HubParty:
         owners = tuple(Transfer(owner, amount) for owner, amount in sorted(money.link_receipts.items()))
         agreement = decision.agreement
         numbers = (agreement.objective_micro_per_h, agreement.gap_micro_per_h)
-        return Agreed(*numbers, regions, owners, decision.opening)
+        ties = tie_schedules(self._known.public, hub.public_outcome()) if self._known.meters_ties else ()
+        return Agreed(*numbers, regions, owners, decision.opening, ties)
 
     def agrees(self, topic: Topic, proposal: bytes) -> bool:
         """Whether this party can stand behind another's proposal."""
@@ -216,6 +222,14 @@ class HubParty:
             hub.tally(self._heard)
             if isinstance(said, Opened):
                 self._await_submissions(hub, topic, topic.round + 1)
+
+
+def tie_schedules(public: PublicNetwork, outcome: PublicOutcome) -> tuple[TieSchedule, ...]:
+    """Of every tie-line, in the order of the interconnection."""
+    ends = public.interconnection.tie_from, public.interconnection.tie_to
+    flows, (near, far) = public.tie_flow_w(outcome.boundary_angle), (outcome.boundary_price[end] for end in ends)
+    rows = zip(flows.tolist(), near.tolist(), far.tolist(), strict=True)
+    return tuple(TieSchedule(flow, divide_half_even(first + second, 2)) for flow, first, second in rows)
 
 
 def _in_order(messages: Mapping[int, bytes]) -> list[bytes]:

@@ -14,6 +14,7 @@ offer/<interval><name>           Curve, until its interval is scheduled
 stated/<topic>                   digest, until the next gate
 schedule/<interval><name>        Position, until readings of the interval are too late to count
 owed/<owner> 0x00 <asset>        what bills could not move: positive is owed to the owner, in 16 bytes
+and what `region_ties` lists.
 
 Whether a schedule or a metered energy is right only the region's validators can tell, who have grid, offers and
 readings; a quorum of them confirms it. What follows from it is computed here, in integers, for anyone to repeat.
@@ -42,6 +43,7 @@ from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, te
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
+from coordinator.settlement.interval.region_ties import RegionTies
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
     Curve,
@@ -56,10 +58,12 @@ from coordinator.settlement.interval.schedules import (
 )
 from coordinator.settlement.interval.topics import (
     ATTESTED_STEPS,
+    EXCHANGE_STEPS,
     INTERVAL_BYTES,
     Interval,
     Step,
     Topic,
+    exchange_nonce,
     netting_nonce,
     read_interval,
 )
@@ -238,6 +242,19 @@ class RegionIntervals:
         """Of the interval's netting."""
         return netting_nonce(interval, self.parameters.topology, self.parameters.asset)
 
+    @property
+    def ties(self) -> RegionTies:
+        """Ends of tie-lines."""
+        return RegionTies(self.records)
+
+    def accepted(self, interval: Interval) -> int | None:
+        """What the region agrees to receive for the metered exchange of an interval, until it is paid."""
+        return self.escrow.mandate(self.exchange_nonce(interval), NEUTRAL, self.parameters.asset)
+
+    def exchange_nonce(self, interval: Interval) -> bytes:
+        """Of the netting of an interval's metered exchange."""
+        return exchange_nonce(interval, self.parameters.topology, self.parameters.asset)
+
 
 # Offers.
 
@@ -298,6 +315,10 @@ def _on_confirm(context: Context, content: bytes) -> None:
         _set_schedule(books, topic.interval, message)
     elif topic.step is Step.METERED:
         _bill(books, topic, decode_metered(message))
+    elif topic.step is Step.TIES:
+        books.ties.state(topic.interval, message)
+    elif topic.step is Step.ACCEPT:
+        _accept(books, topic.interval, message)
     books.records.put(_STATED + topic.encode(), given.digest)
     context.emit(INTERVAL_EVENT, confirmations.event_payload(topic, given.digest))
 
@@ -308,10 +329,30 @@ def _check_expected(books: RegionIntervals, topic: Topic) -> None:
         return
     if topic.step is Step.METERED:
         return
+    if topic.step in EXCHANGE_STEPS:
+        _check_exchange(books, topic)
+        return
     if topic.step not in ATTESTED_STEPS or topic.interval != books.gate:
         raise Rejected("unexpected", f"{topic}: not a statement of a region about the interval whose gate is closed")
     if books.stated(topic) is not None:
         raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
+
+
+def _check_exchange(books: RegionIntervals, topic: Topic) -> None:
+    interval, gate = topic.interval, books.gate
+    if gate is None or interval > gate or topic != Topic(interval, topic.step):
+        raise Rejected("unexpected", f"{topic}: not of an interval whose gate is closed")
+    known = books.ties.stated(interval) if topic.step is Step.TIES else books.accepted(interval)
+    if known is not None:
+        raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
+
+
+def _accept(books: RegionIntervals, interval: Interval, message: bytes) -> None:
+    """The region will agree to this leg of the netting of metered exchange, and to no other."""
+    reader = Reader(message)
+    amount = reader.int64()
+    reader.end()
+    books.escrow.put_mandate(books.exchange_nonce(interval), NEUTRAL, books.parameters.asset, amount)
 
 
 def _close_gate(books: RegionIntervals, interval: Interval) -> None:
@@ -357,6 +398,7 @@ def _prune(books: RegionIntervals, interval: Interval) -> None:
         if read_interval(Reader(key[len(_SCHEDULE) :])).end_s + late_s >= interval.start_s:
             break
         books.records.delete(key)
+    books.ties.prune(late_s, interval.start_s)
 
 
 # Bills.
@@ -428,6 +470,10 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         if books.resource(name) is not None or participant_of(context.view, resource.owner) is None:
             raise GenesisError(f"{NAME}: resource {name} stands there twice, or its owner {resource.owner} is unknown")
         books.records.put(_RESOURCE + name.encode(), resource.encode())
+    books.ties.found(section, NAME)
+    for name in books.ties.owners():
+        if books.resource(name) is not None:
+            raise GenesisError(f"{NAME}: {name} is a resource and a tie-line; their meters would have the same names")
 
 
 INTERVAL_REGION = Module(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coordinator.ledger.block import Block
@@ -17,9 +17,11 @@ from coordinator.settlement.interval.confirmations import (
     proposal,
     proposals,
 )
+from coordinator.settlement.interval.exchange import Exchange
 from coordinator.settlement.interval.following import follow_attempt
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_duty import Request
+from coordinator.settlement.interval.hub_exchange import Exchanges, encode_amount
 from coordinator.settlement.interval.hub_state import Running
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
@@ -37,6 +39,15 @@ class Relayed:
 
     topic: Topic
     message: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """An interval whose metered exchange the hub waits for; `is_urgent` when it will soon do without."""
+
+    interval: Interval
+    is_urgent: bool
 
 
 class RegionDuty:
@@ -165,5 +176,49 @@ class RegionDuty:
             return None
         message = self._party.message(topic)
         if topic.step is Step.SCHEDULE:
-            return Relayed(topic, b"")
-        return None if message is None else Relayed(topic, message)
+            return Relayed(topic, b"", stated)
+        return None if message is None else Relayed(topic, message, stated)
+
+    # Metered exchange.
+
+    def awaited(self, hub: View, recent: Iterable[Interval]) -> list[Awaited]:
+        """Of some intervals those of which the hub lacks what this region's meters show at its ends of tie-lines."""
+        exchanges = Exchanges.of(hub)
+        rules, regions = exchanges.rules, exchanges.books.parameters.regions
+        if rules is None or not rules.of(regions[self._number]):
+            return []
+        height = self._transcript.height
+        known = [one for one in map(exchanges.find, recent) if one is not None and not one.amounts]
+        return [
+            Awaited(one.interval, bool(one.since_height) and 2 * (height - one.since_height) >= rules.blocks)
+            for one in known
+            if self._number not in exchanges.stated(one.interval)
+        ]
+
+    def state_ties(self, region: View, interval: Interval, rows: Sequence[Metered]) -> list[Request]:
+        """Confirm what the meters at tie-lines show of an interval, as the readings at hand say."""
+        here = RegionIntervals.of(region)
+        if here.ties.stated(interval) is not None:
+            return []
+        return self._word(here, region, Topic(interval, Step.TIES), encode_metered(rows))
+
+    def accept(self, hub: View, region: View) -> list[Request]:
+        """Confirm amounts of metered exchange: the hub's rules, which this node has carried out, gave them."""
+        here, requests = RegionIntervals.of(region), []
+        for exchange in self._to_accept(hub):
+            if here.accepted(exchange.interval) is None:
+                message = encode_amount(exchange.amounts[self._number])
+                requests += self._word(here, region, Topic(exchange.interval, Step.ACCEPT), message)
+        return requests
+
+    def _to_accept(self, hub: View) -> list[Exchange]:
+        return [one for one in Exchanges.of(hub).begun() if self._number in one.owing]
+
+    def exchange_to_relay(self, hub: View, region: View, recent: Iterable[Interval]) -> list[Relayed]:
+        """What the region has stated about metered exchange and the hub waits for."""
+        here = RegionIntervals.of(region)
+        found = {Topic(one.interval, Step.TIES): here.ties.stated(one.interval) for one in self.awaited(hub, recent)}
+        for exchange in self._to_accept(hub):
+            amount = here.accepted(exchange.interval)
+            found[Topic(exchange.interval, Step.ACCEPT)] = None if amount is None else encode_amount(amount)
+        return [Relayed(topic, text, digest_of(text)) for topic, text in found.items() if text is not None]

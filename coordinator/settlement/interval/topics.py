@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -36,6 +37,10 @@ class Step(IntEnum):
     """Region: its schedule is set and it will agree to its part of the netting."""
     METERED = 10
     """Region, for itself: metered energy; the round is the version of the bill."""
+    TIES = 11
+    """Region, after the interval: what its meters show at its ends of tie-lines."""
+    ACCEPT = 12
+    """Region: it will agree to its part of the settlement of metered exchange."""
 
 
 _STEPS = tuple(Step)
@@ -43,6 +48,8 @@ HUB_STEPS = (Step.RESULT, Step.STATE, Step.DECISION)
 """What hub validators confirm."""
 ATTESTED_STEPS = (Step.COMMIT, Step.SUBMIT, Step.INJECT, Step.VOTE, Step.SCHEDULE)
 """What regions confirm and the hub waits for."""
+EXCHANGE_STEPS = (Step.TIES, Step.ACCEPT)
+"""What regions confirm about intervals that are over, whatever interval is under way."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,6 +71,7 @@ class Interval:
 
 
 INTERVAL_BYTES = 16
+_EXCHANGE = b"gridaccord/v1/escrow/exchange\x00"
 
 
 def read_interval(reader: Reader) -> Interval:
@@ -77,6 +85,11 @@ def read_interval(reader: Reader) -> Interval:
 def netting_nonce(interval: Interval, topology: bytes, asset: str) -> bytes:
     """Of an interval's netting: the hub and each region find it by the same."""
     return interval_nonce(interval.start_s, interval.duration_s, interval.run, topology, asset)
+
+
+def exchange_nonce(interval: Interval, topology: bytes, asset: str) -> bytes:
+    """Of the netting of its metered exchange."""
+    return hashlib.sha256(_EXCHANGE + netting_nonce(interval, topology, asset)).digest()
 
 
 ALONE = 2**32 - 1

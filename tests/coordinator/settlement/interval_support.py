@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.ledger.accounts import balance
@@ -22,10 +22,10 @@ from coordinator.settlement.interval.hub import INTERVAL_EVENT, INTERVAL_HUB, ME
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_duty import HubDuty, Request
 from coordinator.settlement.interval.hub_party import HubKnowledge
-from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS, RegionIntervals
-from coordinator.settlement.interval.region_duty import RegionDuty
+from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS
+from coordinator.settlement.interval.region_duty import RegionDuty, Relayed
 from coordinator.settlement.interval.region_party import RegionKnowledge
-from coordinator.settlement.interval.schedules import Curve, Offers
+from coordinator.settlement.interval.schedules import Curve, Metered, Offers
 from coordinator.settlement.interval.topics import Interval
 from tests.coordinator.ledger.support import VALIDATORS, codes
 from tests.coordinator.settlement.interval_chain import COLLATERAL, CREDIT, IntervalChain, event_proof
@@ -46,6 +46,10 @@ class IntervalNet:
     silent: set[int] = field(default_factory=set)
     unheard: set[int] = field(default_factory=set)
     """Regions whose statements nobody relays."""
+    tie_meters: dict[str, object] | None = None
+    """Rules of metered exchange; none of it without."""
+    tie_rows: Callable[[int, Interval], tuple[Metered, ...] | None] = field(default=lambda _number, _interval: None)
+    """What a region's meters at its ends of tie-lines show of an interval, once they do."""
     idle_validators: set[tuple[int, str]] = field(default_factory=set)
     """(region number, or -1 for the hub; name) of validators that do nothing."""
     real: bool = False
@@ -60,6 +64,9 @@ class IntervalNet:
         section = {"asset": "EUR", "topology": topology, "opens_s": self.opens_s}
         windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
         on_hub = {**section, **self.numbers, "collateral": COLLATERAL, "regions": list(names)}
+        if self.tie_meters is not None:
+            ties = [{"name": n, "from": names[a], "to": names[b], "limit_w": 10**9} for n, a, b in self.tie_ends()]
+            on_hub |= {"ties": ties, "tie_meters": self.tie_meters}
         self.hub = IntervalChain(
             real=self.real,
             modules=(CORE, ESCROW_HUB, INTERVAL_HUB),
@@ -74,6 +81,7 @@ class IntervalNet:
         self._texts: dict[bytes, HubMessage] = {}
         self._seen = [0] * len(names)
         self.target: Interval | None = None
+        self.intervals: list[Interval] = []
 
     def _region(self, number: int, section: dict[str, object]) -> IntervalChain:
         resources = [{"name": name, "bus": bus, "owner": "alice"} for name, bus in self.resources[number].items()]
@@ -87,6 +95,7 @@ class IntervalNet:
         }
         own = {
             **section,
+            "ties": [{"name": n, "owner": "bob"} for n, *ends in self.tie_ends() if number in ends],
             "duration_s": 3600,
             "gate_closure_s": 0,
             "horizon": 48,
@@ -96,6 +105,12 @@ class IntervalNet:
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
         sections = {"escrow_region": escrow, "interval_region": own}
         return IntervalChain(real=self.real, modules=modules, name=name, sections=sections)
+
+    def tie_ends(self) -> list[tuple[str, int, int]]:
+        """Each tie-line and the regions at its ends."""
+        public = self.cut.interconnection
+        ends = (public.boundary_region[end].tolist() for end in (public.tie_from, public.tie_to))
+        return [(f"tie-{tie}", near, far) for tie, near, far in zip(public.tie_ids, *ends, strict=True)]
 
     def _register(self, names: Sequence[str]) -> None:
         for name, region in zip(names, self.regions, strict=True):
@@ -110,7 +125,8 @@ class IntervalNet:
 
     def new_hub_duty(self, name: str) -> HubDuty:
         """Of a validator that remembers nothing."""
-        return HubDuty(name, HubKnowledge(self.public, RULES, "EUR", COLLATERAL))
+        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL, meters_ties=self.tie_meters is not None)
+        return HubDuty(name, known)
 
     def forget(self, number: int) -> None:
         """So are those of a region."""
@@ -158,25 +174,40 @@ class IntervalNet:
             (name, request)
             for name, duty in duties.items()
             if (number, name) not in self.idle_validators
-            for request in duty.owed(self.hub.state.view, region.state.view, self.target)
+            for request in (
+                *duty.owed(self.hub.state.view, region.state.view, self.target),
+                *self._exchange(number, duty),
+            )
         ]
         requests += [("v2", ("escrow_event", proof)) for proof in self._new_hub_events(number)]
         region.grow(requests)
         for duty in duties.values():
             duty.on_region_block(region.state.header.height)
 
+    def _exchange(self, number: int, duty: RegionDuty) -> list[Request]:
+        hub, region = self.hub.state.view, self.regions[number].state.view
+        requests = duty.accept(hub, region)
+        for awaited in duty.awaited(hub, self.intervals):
+            rows = self.tie_rows(number, awaited.interval)
+            requests += [] if rows is None else duty.state_ties(region, awaited.interval, rows)
+        return requests
+
     def _relayed(self, number: int) -> list[Request]:
         if number in self.silent | self.unheard:
             return []
-        region = self.regions[number]
+        region, hub = self.regions[number], self.hub.state.view
         for name, duty in self.region_duties[number].items():
-            found = duty.to_relay(self.hub.state.view, region.state.view)
-            if found is not None and (number, name) not in self.idle_validators:
-                stated = RegionIntervals.of(region.state.view).stated(found.topic)
-                assert stated is not None
-                proof = event_proof(region, event_payload(found.topic, stated))
-                return [(MESSAGE, encode_message(proof, found.message))]
+            if (number, name) in self.idle_validators:
+                continue
+            relayed = (duty.to_relay(hub, region.state.view), *self._of_exchange(duty, region))
+            return [(MESSAGE, self._proven(region, found)) for found in relayed if found is not None]
         return []
+
+    def _of_exchange(self, duty: RegionDuty, region: IntervalChain) -> list[Relayed]:
+        return duty.exchange_to_relay(self.hub.state.view, region.state.view, self.intervals)
+
+    def _proven(self, region: IntervalChain, found: Relayed) -> bytes:
+        return encode_message(event_proof(region, event_payload(found.topic, found.digest)), found.message)
 
     def _new_hub_events(self, number: int) -> list[bytes]:
         proofs = self.hub.proofs(Opened, Decided, Closed)
@@ -197,6 +228,7 @@ class IntervalNet:
     def run(self, interval: Interval, limit: int = 200) -> None:
         """Until the hub has ended this interval."""
         self.target = interval
+        self.intervals.append(interval)
         for _ in range(limit):
             if HubIntervals.of(self.hub.state.view).last == interval:
                 return

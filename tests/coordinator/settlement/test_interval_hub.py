@@ -25,7 +25,7 @@ from coordinator.settlement.interval.confirmations import (
     event_payload,
     proposal,
 )
-from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Said, Transfer
+from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Said, TieSchedule, Transfer
 from coordinator.settlement.interval.decisions import Opened as NextRound
 from coordinator.settlement.interval.hub import END_EVENT, INTERVAL_HUB, MESSAGE, encode_message
 from coordinator.settlement.interval.hub_books import HubIntervals
@@ -39,6 +39,7 @@ HOUR = Interval(3600, 3600)
 NEXT = Interval(7200, 3600)
 NAMES = ("A", "B", "C")
 PRICE = 30 * MILLION << 20
+TIE_LIMIT_W = 500 * MILLION
 
 
 @dataclass
@@ -49,6 +50,9 @@ class Net:
     round_limit: int = 2
     names: tuple[str, ...] = NAMES
     regions: dict[str, IntervalChain] = field(default_factory=dict)
+    ties: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Regions at the ends of each tie-line whose metered exchange is settled."""
+    disagreement: str = "mean"
 
     def __post_init__(self) -> None:
         section: dict[str, object] = {"asset": "EUR", "topology": "00" * 32, "opens_s": HOUR.start_s}
@@ -59,6 +63,10 @@ class Net:
             "round_limit": self.round_limit,
         }
         on_hub = {**section, **limits, "session_intervals": 2, "collateral": COLLATERAL, "regions": list(self.names)}
+        if self.ties:
+            lines = self.ties.items()
+            on_hub["ties"] = [{"name": n, "from": a, "to": b, "limit_w": TIE_LIMIT_W} for n, (a, b) in lines]
+            on_hub["tie_meters"] = {"tolerance_wh": 10, "disagreement": self.disagreement, "blocks": 5}
         windows = {"window_min": 1, "window_max": 20, "netting_window": 4}
         self.hub = IntervalChain(
             modules=(CORE, ESCROW_HUB, INTERVAL_HUB), sections={"escrow_hub": windows, "interval_hub": on_hub}
@@ -81,6 +89,7 @@ class Net:
         resource = {"name": f"unit-{name}", "bus": "1", "owner": "alice"}
         times = {"duration_s": 3600, "gate_closure_s": 0}
         own = {**section, **times, "horizon": 4, "imbalance_spread": 0, "resources": [resource]}
+        own["ties"] = [{"name": tie, "owner": "bob"} for tie, ends in self.ties.items() if name in ends]
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
         sections = {"escrow_region": {**escrow, "hub_validators": keys}, "interval_region": own}
         return IntervalChain(modules=modules, name=name, sections=sections)
@@ -145,9 +154,9 @@ class Net:
             if said is not None:
                 assert self.decide(Said(b"hub")) == ""
 
-    def agree(self, *amounts: int) -> str:
+    def agree(self, *amounts: int, ties: tuple[TieSchedule, ...] = ()) -> str:
         transfers = tuple(Transfer(name, amount) for name, amount in zip(self.names, amounts, strict=True))
-        return self.decide(Agreed(10, 0, transfers, (), b""))
+        return self.decide(Agreed(10, 0, transfers, (), b"", ties))
 
     def set_schedules(self, *amounts: int, names: tuple[str, ...] = (), number: int = 1, attempt: int = 0) -> None:
         for name, amount in zip(names or self.names, amounts, strict=True):

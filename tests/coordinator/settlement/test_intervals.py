@@ -10,10 +10,13 @@ from coordinator.ledger.invariants import check_books
 from coordinator.market.central import solve_central
 from coordinator.market.clearing import Problem
 from coordinator.market.costs import DEFAULT_SEGMENTS
+from coordinator.market.fixed_point import divide_half_even
 from coordinator.market.offers import build_book, tabulate
+from coordinator.settlement.interval.decisions import TieSchedule
 from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.region import RegionIntervals
-from coordinator.settlement.interval.schedules import Curve
+from coordinator.settlement.interval.schedules import Curve, Metered
 from coordinator.settlement.interval.topics import Interval
 from tests.coordinator.settlement.interval_chain import COLLATERAL
 from tests.coordinator.settlement.interval_support import HUB_NUMBERS, RULES, IntervalNet
@@ -22,6 +25,7 @@ from topology.dc import build_dc_network
 from topology.regions import RegionCut, cut_network
 
 DAY = Path(__file__).parents[3] / "examples" / "rts_gmlc" / "2020-01-27"
+TIE_METERS: dict[str, object] = {"tolerance_wh": 10, "disagreement": "schedule", "blocks": 40}
 Hour = tuple[Interval, list[dict[str, tuple[str, Curve]]], int]
 
 
@@ -190,3 +194,54 @@ def test_a_region_that_was_ready_alone_is_not_held_to_the_interval_that_never_be
     offer_all(net, day[1])
     net.run(day[1][0])
     assert HubIntervals.of(net.hub.state.view).absent == (2,)
+
+
+def test_metered_exchange_is_settled_while_the_next_interval_is_coupled() -> None:
+    net, day = net_of(2)
+    net = IntervalNet(net.cut, net.resources, net.opens_s, HUB_NUMBERS, tie_meters=TIE_METERS)
+    first, ends = day[0][0], net.tie_ends()
+    offer_all(net, day[0])
+    net.run(first)
+    schedule = net.agreements()[0].ties
+    net.tie_rows = lambda number, interval: shown(net, number, schedule) if interval == first else None
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    for _ in range(12):
+        net.step()
+    assert Exchanges.of(net.hub.state.view).find(first) is None
+    expected = [sum(said.regions[number].amount for said in net.agreements()) for number in range(3)]
+    for (_, near, far), tie in zip(ends, schedule, strict=True):
+        amount = divide_half_even(MORE_WH * 3600 * tie.price, 3600 * 10**6 << 20)
+        expected[near] += amount
+        expected[far] -= amount
+    assert [net.neutral(number) for number in range(3)] == expected
+    for chain in (net.hub, *net.regions):
+        check_books(chain.state.tree)
+
+
+def test_scheduled_tie_flows_are_what_schedules_leave_over() -> None:
+    net, day = net_of(1)
+    net = IntervalNet(net.cut, net.resources, net.opens_s, HUB_NUMBERS, tie_meters=TIE_METERS)
+    offer_all(net, day[0])
+    net.run(day[0][0])
+    exported = [0, 0, 0]
+    for (_, near, far), tie in zip(net.tie_ends(), net.agreements()[0].ties, strict=True):
+        exported[near] += tie.power_w
+        exported[far] -= tie.power_w
+    for number, region in enumerate(net.regions):
+        positions = RegionIntervals.of(region.state.view).positions(day[0][0])
+        net_injection = sum(position.power_w for position in positions.values())
+        assert abs(net_injection - exported[number]) <= RULES.tolerance_w * 73
+
+
+MORE_WH = 7_000
+"""Each tie-line carries so much more than scheduled, by the meters at both ends."""
+
+
+def shown(net: IntervalNet, number: int, schedule: tuple[TieSchedule, ...]) -> tuple[Metered, ...]:
+    rows = []
+    for (name, near, far), tie in zip(net.tie_ends(), schedule, strict=True):
+        if number in (near, far):
+            carried = tie.power_w + MORE_WH
+            rows.append(Metered(name, carried if number == far else -carried))
+    return tuple(sorted(rows, key=lambda row: row.resource))
