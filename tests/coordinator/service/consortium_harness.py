@@ -35,6 +35,7 @@ from coordinator.ledger.transaction import Transaction, sign_transaction
 from coordinator.service.client import Client
 from coordinator.service.errors import CallFailed
 from coordinator.service.home import Home
+from coordinator.service.interval_files import EQUIVALENTS, GRID, INTERCONNECTION, SECRET
 from coordinator.service.modules import MODULES
 from coordinator.service.paying import Payment, opened_in, sign_payment
 from coordinator.service.proving import verify_receipt
@@ -53,6 +54,7 @@ HUB_PACE = {"delay_ms": 100, "heartbeat_ms": 100}
 WINDOWS = {"window_min": 4, "window_max": 150, "netting_window": 150}
 SERVE = "import typer; from actors.serve import serve; typer.run(serve)"
 _VALID_BLOCKS = 10**6
+_FOUNDED = ("genesis.json", GRID, SECRET, INTERCONNECTION, EQUIVALENTS)
 
 
 class Consortium:
@@ -157,11 +159,11 @@ class Consortium:
         for name in names:
             self.start(name, *options, program=program)
 
-    def wipe(self, name: str) -> None:
-        """Lose everything that a node which does not run has written; keys and genesis files come from their backup."""
+    def wipe(self, name: str, *kept: str) -> None:
+        """Lose what a node which does not run has written, but for these files; what `init` wrote has a backup."""
         for chain in (HUB, *REGIONS):
             for path in (self.home(name) / "chains" / chain).iterdir():
-                if path.name != "genesis.json":
+                if path.name not in (*_FOUNDED, *kept):
                     path.unlink()
 
     # Folders.

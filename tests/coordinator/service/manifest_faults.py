@@ -18,7 +18,6 @@ _BLOCKS = 2
 _BYZANTINE = ("-m", "tests.coordinator.service.byzantine")
 _NEXT_VERSION = ("-m", "tests.coordinator.service.versioned")
 _OTHER_PROGRAM = (FaultKind.BYZANTINE, FaultKind.OTHER_VERSION)
-_KEPT = ("genesis.json", "sign.guard")
 
 
 class Faults:
@@ -94,15 +93,9 @@ class Faults:
                 consortium.kill(name)
                 consortium.start(name, fault.mode, program=_BYZANTINE)
         if fault.kind is FaultKind.LOSE_LEDGER:
-            self._lose_ledgers(name)
+            consortium.wipe(name, "sign.guard")
         elif fault.kind is FaultKind.LOSE_DISK:
             consortium.wipe(name)
-
-    def _lose_ledgers(self, name: str) -> None:
-        for chain in CHAINS:
-            for path in self._consortium.ledger(name, chain).parent.iterdir():
-                if path.name not in _KEPT:
-                    path.unlink()
 
     def _end(self, fault: Fault) -> None:
         """As `docs/operate.md` says for each failure."""

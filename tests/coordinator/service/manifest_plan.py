@@ -1,14 +1,15 @@
 """What happens to a consortium in one end-to-end test, all of it drawn from a seed and known before it begins.
 
 A manifest is a sequence of phases. In each, organizations move money and deliver readings while one process is faulty;
-or several are killed at once. After it all of them finalize again, and the next phase begins.
+or several are killed at once; and if the manifest has intervals, one is offered for and coupled meanwhile. After it all
+of them finalize again, and the next phase begins.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from tests.coordinator.service.consortium_harness import LIMIT, ORGANIZATIONS, OWNED, REGIONS
@@ -22,6 +23,7 @@ _BEYOND = LIMIT + len(ORGANIZATIONS) * OWNED
 """No region can owe so much, whatever it has received."""
 _PHASE_MS = 6_000
 _OPERATIONS_A_PHASE = 10
+_COUPLING_MS, _LOAD_MAX_WH = 2_500, 1_000_000
 _BYZANTINE_MODES = ("equivocate", "replay", "garbage", "flood")
 
 
@@ -80,7 +82,20 @@ class Readings:
     growth_wh: tuple[int, ...]
 
 
-Operation = Local | Payment | Readings
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """The next interval: offers of all regions, drawn from `seed`, and the word that closes their gates.
+
+    `loads_wh` is what the meters of the regions' loads show of it.
+    """
+
+    at_ms: int
+    via: str
+    seed: int
+    loads_wh: tuple[int, ...]
+
+
+Operation = Local | Payment | Readings | Coupling
 """`at_ms` counts from the phase's begin, `via` is the node that is asked first."""
 
 
@@ -162,15 +177,32 @@ class Manifest:
         return sum(signs[one.kind] * one.amount for one in self.operations if isinstance(one, Local))
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether regions are coupled."""
+        return any(isinstance(one, Coupling) for one in self.operations)
+
+    @property
     def byzantine(self) -> frozenset[str]:
         """Nodes that sign what convicts them."""
         faults = [phase.fault for phase in self.phases]
         return frozenset(fault.nodes[0] for fault in faults if fault.mode == "equivocate")
 
 
-def generate(seed: int, phases: int = PHASES) -> Manifest:
-    """The manifest of a seed."""
-    return _Draw(seed).manifest(phases)
+def generate(seed: int, phases: int = PHASES, *, intervals: bool = False) -> Manifest:
+    """The manifest of a seed; with intervals it is the same, and one more operation a phase."""
+    manifest = _Draw(seed).manifest(phases)
+    return _with_intervals(manifest) if intervals else manifest
+
+
+def _with_intervals(manifest: Manifest) -> Manifest:
+    """Drawn apart, so that everything else stays as it is. Most begin before the fault, so that it meets a coupling."""
+    rng, phases = random.Random(f"intervals of {manifest.seed}"), []
+    for phase in manifest.phases:
+        loads_wh = tuple(rng.randint(0, _LOAD_MAX_WH) for _ in REGIONS)
+        coupling = Coupling(rng.randint(1, _COUPLING_MS), rng.choice(ORGANIZATIONS), rng.getrandbits(32), loads_wh)
+        operations = sorted((*phase.operations, coupling), key=lambda one: one.at_ms)
+        phases.append(replace(phase, operations=tuple(operations)))
+    return replace(manifest, phases=tuple(phases))
 
 
 class _Draw:

@@ -11,14 +11,14 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
 from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
 from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.keys import load_key
-from coordinator.ledger.readings import Column, MeterBatch, sign_column
+from coordinator.ledger.readings import Column, MeterBatch, SignedColumn, sign_column
 from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.transaction import Transaction, sign_transaction
 from coordinator.service.errors import CallFailed
@@ -26,13 +26,29 @@ from coordinator.service.paying import Payment as Wanted
 from coordinator.service.paying import opened_in, sign_payment
 from coordinator.service.proving import verify_receipt
 from coordinator.settlement.escrow.types import SettlementId
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.region import OFFERS, TARGET, RegionIntervals
+from coordinator.settlement.interval.schedules import Offers
+from coordinator.settlement.interval.topics import Interval
 from protos.gridaccord.v1 import ledger_pb2
 from protos.gridaccord.v1 import service_pb2 as pb
 from tests.coordinator.service.consortium_harness import ASSET, HUB, ORGANIZATIONS, REGIONS, Consortium
 from tests.coordinator.service.gated_network import GatedNetwork
 from tests.coordinator.service.manifest_faults import CHAINS, PATIENCE_S, Faults
-from tests.coordinator.service.manifest_plan import Expected, Local, Manifest, Money, Operation, Payment, Readings
+from tests.coordinator.service.manifest_plan import (
+    Coupling,
+    Expected,
+    Local,
+    Manifest,
+    Money,
+    Operation,
+    Payment,
+    Readings,
+)
+from tests.coordinator.service.small_market import LOADS, curves_of, interval_of
 
+STEPPER = ORGANIZATIONS[0]
+"""Closes gates, and owns all resources."""
 METERS = 3
 """A region."""
 _ATTEMPT_S = 6.0
@@ -44,8 +60,9 @@ _REFUSALS = {"transfer": "insufficient_balance", "escrow_open": "escrow_h1"}
 
 @dataclass(slots=True)
 class Done:
-    """What the operations of a manifest came to: settlements with what must become of them, readings by region."""
+    """What the operations of a manifest came to: payments with what must become of them, readings by region."""
 
+    intervals: list[Interval] = field(default_factory=list)
     settlements: dict[SettlementId, Expected] = field(default_factory=dict)
     registers: dict[str, dict[tuple[str, int], int]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -88,6 +105,7 @@ class Run:
                 for operations in _in_turn(phase.operations):
                     tasks.create_task(self._work(operations, started))
             await self._recovered(str(phase.fault), phase.fault.loses_records)
+            await self._billed()
             self.done.phases_s.append(round(time.monotonic() - started, 1))
         for name in ORGANIZATIONS:
 
@@ -125,6 +143,26 @@ class Run:
         chains = [chain for reply in replies for chain in reply.chains]
         return {name: max(chain.epoch for chain in chains if chain.name == name) for name in CHAINS}
 
+    async def _billed(self) -> None:
+        """Until every node has the bills of all intervals so far, coupled or not."""
+        for name in ORGANIZATIONS if self.done.intervals else ():
+
+            async def is_billed(name: str = name) -> bool:
+                return self._has_bills(name, self.done.intervals[-1])
+
+            await self._consortium.until(f"{name} has all bills", is_billed, PATIENCE_S)
+
+    def _has_bills(self, name: str, interval: Interval) -> bool:
+        last = HubIntervals.of(self._consortium.state(name, HUB).view).last
+        if last is None or last < interval:
+            return False
+        for region in REGIONS:
+            positions = RegionIntervals.of(self._consortium.state(name, region).view).positions(interval)
+            is_billed = bool(positions) and all(position.version for position in positions.values())
+            if not is_billed or positions[LOADS[region]].substituted:
+                return False
+        return True
+
     async def _status(self, name: str) -> pb.StatusReply | None:
         async with self._consortium.client(name, "auditor") as client:
             try:
@@ -145,6 +183,8 @@ class Run:
                     await self._pay(operation)
                 case Readings():
                     await self._read(operation)
+                case Coupling():
+                    await self._couple(operation)
             self.done.counts[type(operation).__name__.lower()] += 1
 
     async def _move(self, wanted: Local) -> None:
@@ -169,22 +209,47 @@ class Run:
         expected = _REFUSALS[kind] if wanted.expected is Expected.REFUSED else ""
         assert receipt.code == expected, f"{wanted}: {receipt.code or 'carried out'}"
 
+    async def _couple(self, wanted: Coupling) -> None:
+        """Offers of all resources, and then the word that closes the gates."""
+        interval = interval_of(len(self.done.intervals))
+        self.done.intervals.append(interval)
+        offered = curves_of(self._consortium.file.parent, random.Random(wanted.seed))
+        for region, curves in offered.items():
+            content = Offers(interval, tuple(sorted(curves.items()))).encode()
+            await self._speak(region, OFFERS, content, wanted.via)
+        for region in REGIONS:
+            await self._speak(region, TARGET, interval.encode(), wanted.via)
+        for region, load_wh in zip(REGIONS, wanted.loads_wh, strict=True):
+            meter, before_s = meter_of(region), interval.start_s - interval.duration_s
+            is_first = (meter, before_s) not in self.done.registers[region]
+            column = self._column(region, meter, before_s, (0, load_wh) if is_first else (load_wh,))
+            await self._deliver(wanted, region, [column])
+
+    async def _speak(self, region: str, kind: str, content: bytes, via: str) -> None:
+        receipt = await self._submit(region, STEPPER, kind, content, via)
+        assert not receipt.code, f"{kind} in {region}: {receipt.code} {receipt.detail}"
+
     async def _read(self, wanted: Readings) -> None:
         """Every meter's next columns; registers grow alike."""
-        known, chain_id = self.done.registers[wanted.region], self._consortium.genesis[wanted.region].chain_id
-        columns = []
-        for device in _meters(wanted.region):
-            begun = [start_s for name, start_s in known if name == device]
-            start_s = max(begun) + _STEP_S if begun else self._read_from_s
-            last = known[device, start_s - _STEP_S] if begun else 0
-            registers = tuple(last + sum(wanted.growth_wh[: n + 1]) for n in range(len(wanted.growth_wh)))
-            ends_s = [start_s + _STEP_S * (n + 1) for n in range(len(registers))]
-            column = Column(device, start_s, _STEP_S, 0, tuple(1000 * end_s for end_s in ends_s), registers)
-            columns.append(sign_column(_key_of(device), chain_id, column))
-            known |= {(device, end_s - _STEP_S): value for end_s, value in zip(ends_s, registers, strict=True)}
-        await self._deliver(wanted, chain_id, MeterBatch(self._salts.randbytes(16), tuple(columns)))
+        region, from_s = wanted.region, self._read_from_s
+        columns = [self._column(region, device, from_s, wanted.growth_wh) for device in _meters(region)]
+        await self._deliver(wanted, region, columns)
 
-    async def _deliver(self, wanted: Readings, chain_id: bytes, batch: MeterBatch) -> None:
+    def _column(self, region: str, device: str, from_s: int, growth_wh: Sequence[int]) -> SignedColumn:
+        """A meter's next registers; the first of all are from a time on."""
+        known, chain_id = self.done.registers[region], self._consortium.genesis[region].chain_id
+        begun = [start_s for name, start_s in known if name == device]
+        start_s = max(begun) + _STEP_S if begun else from_s
+        last = known[device, start_s - _STEP_S] if begun else 0
+        registers = tuple(last + sum(growth_wh[: n + 1]) for n in range(len(growth_wh)))
+        ends_s = [start_s + _STEP_S * (n + 1) for n in range(len(registers))]
+        column = Column(device, start_s, _STEP_S, 0, tuple(1000 * end_s for end_s in ends_s), registers)
+        known |= {(device, end_s - _STEP_S): value for end_s, value in zip(ends_s, registers, strict=True)}
+        return sign_column(_key_of(device), chain_id, column)
+
+    async def _deliver(self, wanted: Readings | Coupling, region: str, columns: Sequence[SignedColumn]) -> None:
+        chain_id = self._consortium.genesis[region].chain_id
+        batch = MeterBatch(self._salts.randbytes(16), tuple(columns))
         for at in self._nodes(wanted.via, f"{wanted} is final"):
             async with self._consortium.client(at) as client:
                 try:
@@ -199,7 +264,7 @@ class Run:
 
     async def _register_meters(self, region: str) -> None:
         owner, chain_id = ORGANIZATIONS[0], self._consortium.genesis[region].chain_id
-        for device in _meters(region):
+        for device in (*_meters(region), *([meter_of(region)] if self._manifest.has_intervals else [])):
             claim = KeyClaim(Holder.DEVICE, device, owner, owner)
             key = _key_of(device)
             possession = prove_possession(key, chain_id, claim)
@@ -246,9 +311,17 @@ def _in_turn(operations: tuple[Operation, ...]) -> list[list[Operation]]:
     """Those of one signer, or of one region's meters, one after another; the others beside them."""
     queues: dict[str, list[Operation]] = {}
     for operation in operations:
-        queue = f"meters of {operation.region}" if isinstance(operation, Readings) else operation.signer
-        queues.setdefault(queue, []).append(operation)
+        queues.setdefault(_queue(operation), []).append(operation)
     return list(queues.values())
+
+
+def _queue(operation: Operation) -> str:
+    match operation:
+        case Readings():
+            return f"meters of {operation.region}"
+        case Coupling():
+            return STEPPER
+    return operation.signer
 
 
 def _are_well(replies: list[pb.StatusReply], progress: Progress) -> bool:
@@ -260,6 +333,11 @@ def _are_well(replies: list[pb.StatusReply], progress: Progress) -> bool:
     close = all(max(found) - min(found) <= _SAME_HEIGHT_BLOCKS for found in heights)
     registered = all(len(one.regions) == len(REGIONS) for one in chains if one.name == HUB)
     return connected and sound and close and registered
+
+
+def meter_of(region: str) -> str:
+    """The device that meters a region's load."""
+    return f"{LOADS[region]}.withdrawn"
 
 
 def _meters(region: str) -> list[str]:

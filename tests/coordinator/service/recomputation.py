@@ -1,7 +1,8 @@
 """Balances recomputed from ledger files: genesis accounts, transactions and receipts, without the state machine.
 
 A region says in events that it agreed to a settlement and that it applied the decision; how much that moves stands in
-the OPEN on the hub, and which way in the hub's decision.
+the OPEN on the hub, and which way in the hub's decision. What bills move follows from the statements of its validators:
+schedules with prices, and metered energy (`bills`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from coordinator.ledger.block import decode_payload
 from coordinator.ledger.receipt import Receipt, decode_receipt
@@ -23,6 +25,7 @@ from coordinator.settlement.escrow.encoding import decode_event
 from coordinator.settlement.escrow.types import (
     Decided,
     Event,
+    Kind,
     Leg,
     Opened,
     Outcome,
@@ -31,9 +34,7 @@ from coordinator.settlement.escrow.types import (
 )
 from coordinator.settlement.escrow.types import Receipt as Said
 from protos.gridaccord.v1 import ledger_pb2 as pb
-
-Balances = Counter[tuple[str, str]]
-"""By owner and asset, in micro-units."""
+from tests.coordinator.service.bills import Balances, Bills
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class Settlement:
 
     legs: tuple[Leg, ...]
     participants: tuple[str, ...]
+    nonce: bytes = b""
+    is_netting: bool = False
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
@@ -78,7 +81,9 @@ def settlements_of(hub: Path) -> Settlements:
             match event:
                 case Opened(sid, opening):
                     assert sid not in found, f"{hub}: {sid} was opened twice"
-                    found[sid] = Settlement(opening.open.legs, opening.open.participants)
+                    opened = opening.open
+                    is_netting = opened.kind is Kind.NETTING
+                    found[sid] = Settlement(opened.legs, opened.participants, opened.nonce, is_netting)
                 case Decided(sid, _, outcome):
                     found[sid].outcomes.append(outcome)
     return found
@@ -86,12 +91,14 @@ def settlements_of(hub: Path) -> Settlements:
 
 def recompute(ledger: Path, region: str, settlements: Mapping[SettlementId, Settlement]) -> RegionBooks:
     """A region's books after the last block of a ledger."""
-    books = RegionBooks()
-    for account in _genesis(ledger)["accounts"]:
+    books, genesis = RegionBooks(), _genesis(ledger)
+    bills = Bills(genesis, books.balances)
+    for account in genesis["accounts"]:
         books.balances[account["owner"], account["asset"]] += account["balance"]
     for transaction, receipt in _carried_out(ledger):
         if transaction is not None:
             _move(books.balances, transaction)
+            bills.take(transaction, receipt)
         for event in _events(receipt):
             if isinstance(event, Said):
                 _settle(books, region, event, settlements[event.sid])
@@ -188,10 +195,10 @@ def _events(receipt: Receipt) -> list[Event]:
     return [decode_event(event.payload) for event in receipt.events if event.kind == ESCROW_EVENT]
 
 
-def _genesis(ledger: Path) -> dict[str, list[dict[str, object]]]:
+def _genesis(ledger: Path) -> dict[str, Any]:
     with closing(_open(ledger)) as connection:
         (encoded,) = connection.execute("SELECT value FROM meta WHERE name = 'genesis'").fetchone()
-    document: dict[str, list[dict[str, object]]] = json.loads(encoded)
+    document: dict[str, Any] = json.loads(encoded)
     return document
 
 

@@ -56,6 +56,8 @@ mpc.gencost = [
     2 0 0 2 40 0;
 ];
 """
+LOADS = {"north": "load-2", "south": "load-4", "west": "load-6"}
+"""The load of each region."""
 _REGION_OF_BUS = {"1": "north", "2": "north", "3": "south", "4": "south", "5": "west", "6": "west"}
 
 

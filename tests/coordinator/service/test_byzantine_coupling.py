@@ -46,6 +46,7 @@ def test_intervals_that_a_byzantine_organization_attacks_end_as_they_would_witho
     consortium.audit_all(HONEST)
     for name in HONEST:
         check_outcomes(market, name)
+        assert '"level": "error"' not in consortium.log(name), f"{name} has logged an error"
         market.check_balances([hour[0] for hour in market.hours], name)
         for chain in CHAINS:
             view = consortium.state(name, chain).view

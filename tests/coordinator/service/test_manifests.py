@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.cluster import free_ports
 from coordinator.ledger.records import Account
-from tests.coordinator.service import manifests
+from coordinator.settlement.escrow.types import Outcome, SettlementId
+from tests.coordinator.service import bills, manifests
 from tests.coordinator.service.consortium_harness import ASSET, HUB, LIMIT, ORGANIZATIONS, OWNED, REGIONS, Consortium
 from tests.coordinator.service.gated_network import Gate, GatedNetwork, Route
 from tests.coordinator.service.manifest_checks import (
@@ -23,11 +24,13 @@ from tests.coordinator.service.manifest_checks import (
     check_audits,
     check_conserved,
     check_convictions,
+    check_intervals,
     check_one_history,
     check_region,
     check_settlements,
 )
 from tests.coordinator.service.manifest_plan import (
+    Coupling,
     Expected,
     FaultKind,
     Local,
@@ -39,7 +42,8 @@ from tests.coordinator.service.manifest_plan import (
 )
 from tests.coordinator.service.manifest_run import Done
 from tests.coordinator.service.manifests import Result, carry_out, main, run
-from tests.coordinator.service.recomputation import settlements_of
+from tests.coordinator.service.recomputation import Settlements, settlements_of
+from tests.coordinator.service.small_market import interval_of
 
 PHASES = 3
 CUT_BYZANTINE_KILL_ALL, PAUSE_KILL_LOSE_DISK = 18, 53
@@ -51,7 +55,7 @@ Past = tuple[Manifest, Consortium, Done]
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
     """What a manifest has left, checked."""
-    manifest = generate(CUT_BYZANTINE_KILL_ALL, PHASES)
+    manifest = generate(CUT_BYZANTINE_KILL_ALL, PHASES, intervals=True)
     print(manifest)
     consortium, done = carry_out(manifest, tmp_path_factory.mktemp("manifest"))
     check_all(manifest, consortium, done)
@@ -65,6 +69,7 @@ def test_cut_off_byzantine_and_all_killed(past: Past) -> None:
     assert manifest.phases[2].fault.nodes == tuple(sorted(ORGANIZATIONS))
     assert sum(done.counts.values()) == len(list(manifest.operations))
     assert {*done.settlements.values()} == {Expected.COMMITTED, Expected.ABORTED}
+    assert len(done.intervals) == PHASES
 
 
 def test_stopped_killed_and_a_lost_disk(tmp_path: Path) -> None:
@@ -105,7 +110,7 @@ def test_a_micro_unit_at_the_wrong_owner_is_found(copied: Past) -> None:
     settlements = settlements_of(consortium.ledger("beta", HUB))
     give(consortium, "beta", "west", "alpha", 1)
     give(consortium, "beta", "west", "beta", -1)
-    check_conserved(consortium, "beta", manifest)
+    check_conserved(consortium, "beta", manifest, settlements_of(consortium.ledger("beta", HUB)))
     with pytest.raises(AssertionError, match="its blocks say"):
         check_region(consortium, "beta", "west", settlements)
 
@@ -114,7 +119,7 @@ def test_a_micro_unit_too_much_is_found(copied: Past) -> None:
     manifest, consortium, done = copied
     give(consortium, "beta", "west", "alpha", 1)
     with pytest.raises(AssertionError, match="micro-units"):
-        check_conserved(consortium, "beta", manifest)
+        check_conserved(consortium, "beta", manifest, settlements_of(consortium.ledger("beta", HUB)))
     with pytest.raises(AssertionError, match="audit of west on beta"):
         check_audits(consortium, done)
 
@@ -163,6 +168,53 @@ def test_a_conviction_too_few_or_too_many_is_found(past: Past) -> None:
         check_convictions(consortium, "alpha", harmless)
 
 
+def one_netting(past: Past) -> tuple[Settlements, SettlementId]:
+    """What alpha's hub has settled, and the last netting of an interval that moved money."""
+    settlements = settlements_of(past[1].ledger("alpha", HUB))
+    return settlements, max(sid for sid, one in settlements.items() if one.is_netting and one.committed)
+
+
+def test_a_coupled_interval_that_is_not_paid_is_found(past: Past) -> None:
+    _, consortium, done = past
+    settlements, sid = one_netting(past)
+    check_intervals(consortium, "alpha", settlements, done)
+    with pytest.raises(AssertionError, match=r"moved \[\] of"):
+        check_intervals(
+            consortium, "alpha", {**settlements, sid: replace(settlements[sid], outcomes=[Outcome.ABORT])}, done
+        )
+    del settlements[sid]
+    with pytest.raises(AssertionError, match=r"moved \[\] of"):
+        check_intervals(consortium, "alpha", settlements, done)
+
+
+def test_an_interval_that_is_paid_otherwise_than_agreed_is_found(past: Past) -> None:
+    _, consortium, done = past
+    settlements, sid = one_netting(past)
+    first, second, *others = settlements[sid].legs
+    legs = (replace(first, amount=first.amount + 1), replace(second, amount=second.amount - 1), *others)
+    settlements[sid] = replace(settlements[sid], legs=legs)
+    with pytest.raises(AssertionError, match=r"alpha: \{.* of \{"):
+        check_intervals(consortium, "alpha", settlements, done)
+
+
+def test_an_interval_that_never_ended_is_found(past: Past) -> None:
+    _, consortium, done = past
+    settlements, _ = one_netting(past)
+    longer = replace(done, intervals=[*done.intervals, interval_of(len(done.intervals))])
+    with pytest.raises(AssertionError, match="alpha: "):
+        check_intervals(consortium, "alpha", settlements, longer)
+
+
+def test_a_bill_with_another_price_is_found(copied: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recomputation multiplies; it does not repeat what the state says."""
+    _, consortium, _ = copied
+    settlements = settlements_of(consortium.ledger("beta", HUB))
+    check_region(consortium, "beta", "north", settlements)
+    monkeypatch.setattr(bills, "_PRICE_SCALE", 2**20 + 1)
+    with pytest.raises(AssertionError, match="its blocks say"):
+        check_region(consortium, "beta", "north", settlements)
+
+
 # Manifests.
 
 
@@ -170,8 +222,18 @@ def test_a_manifest_follows_from_its_seed_and_begins_alike_whatever_its_length()
     assert generate(3) == generate(3)
     assert str(generate(3)) == str(generate(3))
     assert generate(3).phases != generate(4).phases
+    assert generate(3, 2).phases == generate(3).phases[:2]
     for line in map(str, (*generate(3).operations, *(phase.fault for phase in generate(3).phases))):
         assert line in str(generate(3))
+
+
+def test_with_intervals_a_manifest_is_the_same_and_has_one_in_every_phase() -> None:
+    plain, coupled = generate(3), generate(3, intervals=True)
+    assert (plain.has_intervals, coupled.has_intervals) == (False, True)
+    for before, phase in zip(plain.phases, coupled.phases, strict=True):
+        more = [one for one in phase.operations if isinstance(one, Coupling)]
+        rest = tuple(one for one in phase.operations if not isinstance(one, Coupling))
+        assert (len(more), phase.fault, rest) == (1, before.fault, before.operations)
 
 
 def test_manifests_hold_everything_and_at_most_one_process_is_faulty_unless_all_stop() -> None:
@@ -273,7 +335,7 @@ def attempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Seeds that were run; seed 2 fails."""
     seeds: list[int] = []
 
-    def attempt(seed: int, phases: int, keep: Path | None) -> Result:
+    def attempt(seed: int, phases: int, intervals: bool, keep: Path | None) -> Result:
         seeds.append(seed)
         return Result(seed, phases, 1.0, [], error="wrong" if seed == 2 else "")
 
