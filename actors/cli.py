@@ -20,9 +20,9 @@ import typer
 from actors import display
 from actors.audit import audit_command
 from actors.cases import interval_at, market_intervals, run_intervals
+from actors.coupled import IntervalResult
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.pay import pay
-from actors.results import IntervalResult
 from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
 from actors.study import DEFAULT_WINDOW_PER_MWH, Settings, Study, check_case, relaxes_minimum

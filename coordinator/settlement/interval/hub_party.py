@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from coordinator.consensus.errors import DecodeError
 from coordinator.market.coupling.hub import Decision, Hub
 from coordinator.market.coupling.public import PublicNetwork
+from coordinator.market.coupling.public_outcome import PublicOutcome
 from coordinator.market.coupling.silent_region import SilentRegion
 from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.offers import MarketRules
@@ -65,10 +66,13 @@ class HubParty:
         self._awaits: Topic | None = None
         self.fault = ""
         """Why this party proposes and confirms nothing now; empty while it does."""
+        self.outcome: PublicOutcome | None = None
+        """What the attempt came to; None until a quorum has agreed."""
 
     def begin(self, topic: Topic, cold: bool) -> None:
         """The commitments of an attempt (`topic`) are due."""
         self._heard, self._awaits, self._cold, self._blame, self.fault = [], topic, cold, None, ""
+        self.outcome = None
         if cold:
             self._hub = Hub(self._known.public, self._known.rules, self._known.asset)
         elif self._hub is None:
@@ -216,6 +220,8 @@ class HubParty:
             hub.tally(self._heard)
             if isinstance(said, Opened):
                 self._await_submissions(hub, topic, topic.round + 1)
+            else:
+                self.outcome = hub.public_outcome()
 
 
 def _in_order(messages: Mapping[int, bytes]) -> list[bytes]:
