@@ -48,6 +48,10 @@ class IntervalNet:
     """Regions whose statements nobody relays."""
     idle_validators: set[tuple[int, str]] = field(default_factory=set)
     """(region number, or -1 for the hub; name) of validators that do nothing."""
+    real: bool = False
+    """Whether signatures are Ed25519's, as an audit demands, or quick stand-ins."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Of the regions' genesis documents."""
 
     def __post_init__(self) -> None:
         names = self.cut.interconnection.region_names
@@ -59,7 +63,9 @@ class IntervalNet:
         windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
         on_hub = {**section, **self.numbers, "collateral": COLLATERAL, "regions": list(names)}
         self.hub = IntervalChain(
-            modules=(CORE, ESCROW_HUB, INTERVAL_HUB), sections={"escrow_hub": windows, "interval_hub": on_hub}
+            modules=(CORE, ESCROW_HUB, INTERVAL_HUB),
+            sections={"escrow_hub": windows, "interval_hub": on_hub},
+            real=self.real,
         )
         self.regions = [self._region(number, section) for number in range(len(names))]
         self._register(names)
@@ -90,7 +96,8 @@ class IntervalNet:
             "resources": resources,
         }
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
-        return IntervalChain(modules=modules, name=name, sections={"escrow_region": escrow, "interval_region": own})
+        sections = {"escrow_region": escrow, "interval_region": own}
+        return IntervalChain(modules=modules, name=name, sections=sections, real=self.real, parameters=self.parameters)
 
     def _register(self, names: Sequence[str]) -> None:
         for name, region in zip(names, self.regions, strict=True):
