@@ -23,6 +23,8 @@ from actors.cases import interval_at, market_intervals, run_intervals
 from actors.coupled import IntervalResult
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.pay import pay
+from actors.report.command import report
+from actors.results.run_folder import RunError
 from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
 from actors.study import DEFAULT_WINDOW_PER_MWH, Settings, Study, check_case, relaxes_minimum
@@ -48,6 +50,7 @@ _FAILURES = (
     OpeningError,
     FixedPointRangeError,
     OSError,
+    RunError,
     *FAILURES,
 )
 
@@ -256,7 +259,7 @@ app.command("audit")(audit_command)
 
 app.command()(readable_errors()(simulate))
 
-for _command in (*COMMANDS, pay):
+for _command in (*COMMANDS, pay, report):
     app.command()(readable_errors()(_command))
 
 

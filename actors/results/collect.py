@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from actors.results.events import PHASES, Event, fault_rows, phase_seconds, read_events
 from actors.results.hub_record import EndedInterval, HubRecord, read_hub_record
 from actors.results.interval_outcome import GridStudy, IntervalOutcome, per_mwh
@@ -23,7 +22,7 @@ from coordinator.ledger.receipt import DONE
 from coordinator.market.offers import MICRO
 from coordinator.settlement.escrow.netting import WATT_SECONDS_PER_MWH
 from coordinator.settlement.interval.schedules import credit
-from coordinator.settlement.interval.topics import Interval, Step
+from coordinator.settlement.interval.topics import Interval
 from topology.dc import UNLIMITED_W, W_PER_MW
 
 MANIFEST = "manifest.json"
@@ -285,5 +284,3 @@ def _times(regions: Sequence[RegionRecord], ended: EndedInterval) -> Row:
         max(schedules) if len(schedules) == whole else None,
         max(first_bills) if len(first_bills) == whole else None,
     )
-
-

@@ -222,7 +222,9 @@ def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, 
     )
 
 
-def _injected(record: RunRecord, outcome: IntervalOutcome, regions: tuple[RegionRecord, ...] | list[RegionRecord]) -> IntArray:
+def _injected(
+    record: RunRecord, outcome: IntervalOutcome, regions: tuple[RegionRecord, ...] | list[RegionRecord]
+) -> IntArray:
     injection = np.zeros(record.study.grid.network.bus_count, dtype=np.int64)
     for region in regions:
         for row in region.schedules[outcome.interval].schedule.rows:

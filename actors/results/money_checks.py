@@ -134,8 +134,7 @@ class MoneyChecks:
 def _last_read(connection: Connection, resource: str, interval: Interval) -> int:
     """The height at which a meter of the resource last told a register at one of the interval's ends."""
     query = (
-        "SELECT coalesce(max(height), 0) FROM readings"
-        " WHERE device > ? AND device < ? AND start_s >= ? AND start_s < ?"
+        "SELECT coalesce(max(height), 0) FROM readings WHERE device > ? AND device < ? AND start_s >= ? AND start_s < ?"
     )
     # Meters are named <resource>.<more>; the character after the dot is the slash.
     around = (f"{resource}.", f"{resource}/", interval.start_s - interval.duration_s, interval.end_s)

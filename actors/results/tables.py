@@ -136,7 +136,9 @@ SETTLEMENTS = Table(
         Column("reason", _TEXT, "", "energy, loop_flow, interface_share, links, rounding, netting_leg or bills"),
         Column("party", _TEXT, "", "who receives (pays where negative): a region, or an owner"),
         Column("region", _TEXT, "", "on whose chain the money moves; hub for the hub's own accounts"),
-        Column("counterparty", _TEXT, "", "interconnection: all regions together; netting: the hub's settlement; neutral"),
+        Column(
+            "counterparty", _TEXT, "", "interconnection: all regions together; netting: the hub's settlement; neutral"
+        ),
         Column("amount_micro", _WHOLE, _MICRO, "received by the party; negative is paid"),
         Column("amount_eur", _REAL, "EUR", "the same"),
         Column("settlement", _TEXT, "", "hub height/index of the netting; null for other reasons"),
