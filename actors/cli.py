@@ -20,10 +20,12 @@ import typer
 from actors import display
 from actors.audit import audit_command
 from actors.cases import interval_at, market_intervals, run_intervals
+from actors.coupled import IntervalResult
 from actors.fleet.plan import FleetError
 from actors.output import ResultFolder, claim_folder, input_files
 from actors.pay import pay
-from actors.results import IntervalResult
+from actors.report.command import report
+from actors.results.run_folder import RunError
 from actors.run import run
 from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
@@ -51,6 +53,7 @@ _FAILURES = (
     FixedPointRangeError,
     OSError,
     FleetError,
+    RunError,
     *FAILURES,
 )
 
@@ -263,6 +266,8 @@ app.command()(readable_errors()(simulate))
 
 for _command in (*COMMANDS, pay):
     app.command()(readable_errors()(_command))
+
+app.command()(readable_errors()(report))
 
 
 def _progress(line: str, quiet: bool) -> None:

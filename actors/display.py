@@ -13,7 +13,7 @@ from importlib.metadata import version
 from rich.console import Console
 from rich.table import Table
 
-from actors.results import BranchFlow, CentralReference, IntervalResult, NamedPower
+from actors.coupled import BranchFlow, CentralReference, IntervalResult, NamedPower
 from actors.study import Settings
 from actors.summary import COMMITMENT_NOTE, RunSummary
 from topology.grid import Case, Grid

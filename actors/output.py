@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from actors.results import IntervalResult
+from actors.coupled import IntervalResult
 from topology.case_files import regions_file
 
 _COLUMNS: Mapping[str, str] = {

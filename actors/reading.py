@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.cases import MarketInterval
-from actors.results import BranchFlow, BusPrice, IntervalResult, LinkFlow, NamedPower, RegionResult, UnitDispatch
+from actors.coupled import BranchFlow, BusPrice, IntervalResult, LinkFlow, NamedPower, RegionResult, UnitDispatch
 from coordinator.market.clearing import Clearing
 from coordinator.market.coupling.session import Outcome, assembled
 from coordinator.market.fixed_point import PRICE_BITS, from_fixed, multiply

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.cases import MarketInterval, interval_demand_w, interval_offers
+from actors.coupled import CentralReference, IntervalResult
 from actors.reading import CoupledInterval, read_outcome
-from actors.results import CentralReference, IntervalResult
 from coordinator.market.central import solve_central
 from coordinator.market.clearing import Problem
 from coordinator.market.costs import DEFAULT_SEGMENTS

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from actors.results import IntervalResult, NamedPower, UnitDispatch
+from actors.coupled import IntervalResult, NamedPower, UnitDispatch
 from topology.grid import Resource
 
 COMMITMENT_NOTE = "relaxed commitment: no start-up costs"

@@ -8,6 +8,7 @@ from coordinator.ledger.block import Block
 from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.view import View
+from coordinator.market.coupling.public_outcome import PublicOutcome
 from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     Confirmation,
@@ -44,6 +45,11 @@ class HubDuty:
     def fault(self) -> str:
         """Why this validator sits out; empty while it does not."""
         return self._party.fault
+
+    @property
+    def outcome(self) -> PublicOutcome | None:
+        """What the attempt under way, or the last one, came to; None until a quorum has agreed."""
+        return self._party.outcome
 
     def on_block(self, block: Block, receipts: Sequence[Receipt], view: View) -> None:
         """The next final block, and the state after it."""

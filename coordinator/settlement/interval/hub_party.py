@@ -70,10 +70,13 @@ class HubParty:
         self._awaits: Topic | None = None
         self.fault = ""
         """Why this party proposes and confirms nothing now; empty while it does."""
+        self.outcome: PublicOutcome | None = None
+        """What the attempt came to; None until a quorum has agreed."""
 
     def begin(self, topic: Topic, cold: bool) -> None:
         """The commitments of an attempt (`topic`) are due."""
         self._heard, self._awaits, self._cold, self._blame, self.fault = [], topic, cold, None, ""
+        self.outcome = None
         if cold:
             self._hub = Hub(self._known.public, self._known.rules, self._known.asset)
         elif self._hub is None:
@@ -222,6 +225,8 @@ class HubParty:
             hub.tally(self._heard)
             if isinstance(said, Opened):
                 self._await_submissions(hub, topic, topic.round + 1)
+            else:
+                self.outcome = hub.public_outcome()
 
 
 def tie_schedules(public: PublicNetwork, outcome: PublicOutcome) -> tuple[TieSchedule, ...]:

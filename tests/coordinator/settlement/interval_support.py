@@ -53,7 +53,9 @@ class IntervalNet:
     idle_validators: set[tuple[int, str]] = field(default_factory=set)
     """(region number, or -1 for the hub; name) of validators that do nothing."""
     real: bool = False
-    """Whether signatures are Ed25519's."""
+    """Whether signatures are Ed25519's, as an audit demands, or quick stand-ins."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Of the regions' genesis documents."""
 
     def __post_init__(self) -> None:
         names = self.cut.interconnection.region_names
@@ -68,9 +70,9 @@ class IntervalNet:
             ties = [{"name": n, "from": names[a], "to": names[b], "limit_w": 10**9} for n, a, b in self.tie_ends()]
             on_hub |= {"ties": ties, "tie_meters": self.tie_meters}
         self.hub = IntervalChain(
-            real=self.real,
             modules=(CORE, ESCROW_HUB, INTERVAL_HUB),
             sections={"escrow_hub": windows, "interval_hub": on_hub},
+            real=self.real,
         )
         self.regions = [self._region(number, section) for number in range(len(names))]
         self._register(names)
@@ -104,7 +106,7 @@ class IntervalNet:
         }
         modules: tuple[Module, ...] = (CORE, ESCROW_REGION, INTERVAL_REGION)
         sections = {"escrow_region": escrow, "interval_region": own}
-        return IntervalChain(real=self.real, modules=modules, name=name, sections=sections)
+        return IntervalChain(modules=modules, name=name, sections=sections, real=self.real, parameters=self.parameters)
 
     def tie_ends(self) -> list[tuple[str, int, int]]:
         """Each tie-line and the regions at its ends."""

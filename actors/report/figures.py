@@ -1,0 +1,226 @@
+"""The figures of the report, from the run's Parquet tables and nothing else: what the page embeds and draws.
+
+Power in MW, prices in EUR/MWh, money in whole micro-units, times in ISO 8601. Lists by interval are in the order of
+`intervals` and hold null where an interval has no row yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from statistics import median
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.results.tables import PROOFS, TABLES
+
+Json = dict[str, object]
+Tables = Mapping[str, pa.Table]
+Place = Mapping[datetime, int]
+
+BETWEEN_REGIONS = ("energy", "loop_flow", "interface_share", "links")
+"""Reasons for which regions receive or pay; `netting_leg` is what moves their sum."""
+
+
+def figures(tables: Tables) -> Json:
+    """Everything that the page shows."""
+    intervals = tables["intervals"].sort_by("interval")
+    place = {start: number for number, start in enumerate(intervals["interval"].to_pylist())}
+    regions = _distinct(tables["prices"], "region") or _distinct(tables["offers"], "region")
+    return {
+        "regions": regions,
+        "intervals": [_interval(row) for row in intervals.to_pylist()],
+        "prices": _prices(tables["prices"], regions, place),
+        "mix": _mix(tables["dispatch"], regions, place),
+        "ties": _ties(tables["tie_lines"], place),
+        "congested": _congested(tables["flows"], place),
+        "transfers": _transfers(tables["settlements"], regions),
+        "nettings": _nettings(tables["settlements"]),
+        "bills": _bills(tables["bills"]),
+        "blocks": _blocks(tables["blocks"]),
+        "faults": [_plain(row) for row in tables["faults"].to_pylist()],
+        "chains": [_plain(row) for row in tables["chains"].to_pylist()],
+        "checks": [_plain(row) for row in tables["checks"].to_pylist()],
+        "failures": [_plain(row) for row in tables["failures"].to_pylist()],
+        "columns": _columns(tables),
+    }
+
+
+def _plain(row: Mapping[str, object]) -> Json:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _distinct(table: pa.Table, column: str) -> list[str]:
+    """Values in the order in which they come."""
+    return list(dict.fromkeys(table[column].to_pylist()))
+
+
+def _interval(row: Mapping[str, object]) -> Json:
+    """With the time that its stages took on the chains."""
+    stages = [
+        cast("datetime | None", row[name]) for name in ("gate_closed_at", "agreed_at", "scheduled_at", "billed_at")
+    ]
+    seconds = []
+    for before, after in pairwise(stages):
+        known = before is not None and after is not None
+        seconds.append((after - before).total_seconds() if known and before is not None and after is not None else None)
+    return _plain(row) | {"stage_seconds": dict(zip(("agree", "schedule", "bill"), seconds, strict=True))}
+
+
+def _by_interval(rows: Sequence[Mapping[str, object]], place: Place, value: str) -> list[object]:
+    """One column by interval."""
+    found: list[object] = [None] * len(place)
+    for row in rows:
+        number = place.get(cast(datetime, row["interval"]))
+        if number is not None:
+            found[number] = row[value]
+    return found
+
+
+def _prices(table: pa.Table, regions: Sequence[str], place: Place) -> Json:
+    """Least, mean and highest LMP over the buses of each region; the mean is plain."""
+    grouped = table.group_by(["interval", "region"]).aggregate(
+        [("lmp_eur_per_mwh", kind) for kind in ("min", "mean", "max")]
+    )
+    rows = grouped.to_pylist()
+    return {
+        region: {
+            kind: _by_interval([r for r in rows if r["region"] == region], place, f"lmp_eur_per_mwh_{kind}")
+            for kind in ("min", "mean", "max")
+        }
+        for region in regions
+    }
+
+
+def _mix(table: pa.Table, regions: Sequence[str], place: Place) -> Json:
+    """Scheduled injection by region and kind; negative is withdrawal."""
+    rows = table.group_by(["interval", "region", "kind"]).aggregate([("power_mw", "sum")]).to_pylist()
+    kinds = sorted({row["kind"] for row in rows})
+    found = {}
+    for region in regions:
+        own = [row for row in rows if row["region"] == region]
+        present = [kind for kind in kinds if any(row["kind"] == kind for row in own)]
+        found[region] = {
+            kind: _by_interval([row for row in own if row["kind"] == kind], place, "power_mw_sum") for kind in present
+        }
+    return cast(Json, found)
+
+
+def _ties(table: pa.Table, place: Place) -> list[Json]:
+    """Each tie-line with its columns by interval."""
+    found: dict[str, list[Mapping[str, object]]] = {}
+    for row in table.to_pylist():
+        found.setdefault(row["branch"], []).append(row)
+    names = ("branch", "from_bus", "to_bus", "from_region", "to_region")
+    series = ("flow_mw", "limit_mw", "binding", "shadow_price_eur_per_mwh", "rent_micro")
+    return [
+        {name: rows[0][name] for name in names} | {name: _by_interval(rows, place, name) for name in series}
+        for rows in found.values()
+    ]
+
+
+def _congested(table: pa.Table, place: Place) -> list[list[Json]]:
+    """By interval, the branches within regions whose limit binds, dearest first."""
+    found: list[list[Json]] = [[] for _ in place]
+    for row in table.filter(table["binding"]).to_pylist():
+        if row["region"] is not None and row["interval"] in place:
+            found[place[row["interval"]]].append(_plain(row))
+    for rows in found:
+        rows.sort(key=lambda row: -cast(float, row["shadow_price_eur_per_mwh"]))
+    return found
+
+
+def _transfers(table: pa.Table, regions: Sequence[str]) -> Json:
+    """What each region receives from the others over all, by reason, and what nettings moved; micro-units."""
+    rows = table.group_by(["party", "reason"]).aggregate([("amount_micro", "sum")]).to_pylist()
+    reasons = (*BETWEEN_REGIONS, "netting_leg")
+    sums = {(row["party"], row["reason"]): row["amount_micro_sum"] for row in rows}
+    return {region: {reason: sums.get((region, reason), 0) for reason in reasons} for region in regions}
+
+
+def _nettings(table: pa.Table) -> Json:
+    """How many settlements there were, by what became of them."""
+    outcomes = {(row["settlement"], row["outcome"]) for row in table.to_pylist() if row["settlement"] is not None}
+    return {name: sum(outcome == name for _, outcome in outcomes) for name in ("commit", "abort", "open")}
+
+
+def _bills(table: pa.Table) -> list[Json]:
+    """By region and kind: metered energy of the latest versions, what they receive, and versions beyond the first."""
+    latest = (
+        table.sort_by("version")
+        .group_by(["interval", "region", "resource", "kind"], use_threads=False)
+        .aggregate([("metered_mwh", "last"), ("paid_micro", "sum"), ("version", "max"), ("substituted", "last")])
+    )
+    sums: dict[tuple[str, str], Json] = {}
+    for row in latest.to_pylist():
+        entry = sums.setdefault(
+            (row["region"], row["kind"]),
+            {
+                "region": row["region"],
+                "kind": row["kind"],
+                "bills": 0,
+                "corrections": 0,
+                "substituted": 0,
+                "injected_mwh": 0.0,
+                "withdrawn_mwh": 0.0,
+                "credit_micro": 0,
+            },
+        )
+        energy = row["metered_mwh_last"]
+        amounts = {
+            "bills": 1,
+            "corrections": row["version_max"] - 1,
+            "substituted": int(row["substituted_last"]),
+            "injected_mwh": max(energy, 0.0),
+            "withdrawn_mwh": max(-energy, 0.0),
+            "credit_micro": row["paid_micro_sum"],
+        }
+        for name, amount in amounts.items():
+            entry[name] = cast(float, entry[name]) + amount
+    return sorted(sums.values(), key=lambda entry: (str(entry["region"]), str(entry["kind"])))
+
+
+def _blocks(table: pa.Table) -> list[Json]:
+    """By chain: how many, how fast, and in how many certificates each validator stands."""
+    found = []
+    for chain in _distinct(table, "chain"):
+        rows = table.filter(pc.equal(table["chain"], chain)).sort_by("height").to_pylist()
+        steps = [(b["time"] - a["time"]).total_seconds() for a, b in pairwise(rows)]
+        signers = [row["signers"] for row in rows if row["signers"] is not None]
+        names = sorted({name for members in signers for name in members})
+        found.append(
+            {
+                "chain": chain,
+                "blocks": len(rows),
+                "transactions": sum(row["transactions"] for row in rows),
+                "rejected": sum(row["rejected"] for row in rows),
+                "payload_bytes": sum(row["payload_bytes"] for row in rows),
+                "views": max((row["view"] for row in rows if row["view"] is not None), default=None),
+                "median_step_s": median(steps) if steps else None,
+                "longest_step_s": max(steps, default=None),
+                "certificates": len(signers),
+                "signed": {name: sum(name in members for members in signers) for name in names},
+            }
+        )
+    return found
+
+
+def _columns(tables: Tables) -> list[Json]:
+    """What every table holds, as its file says."""
+    found = []
+    for table in (*TABLES, *PROOFS):
+        schema = tables[table.name].schema
+        columns = [
+            {
+                "name": column.name,
+                "unit": column.metadata[b"unit"].decode(),
+                "meaning": column.metadata[b"description"].decode(),
+            }
+            for column in schema
+        ]
+        row = schema.metadata[b"description"].decode()
+        found.append({"table": table.name, "row": row, "rows": tables[table.name].num_rows, "columns": columns})
+    return found

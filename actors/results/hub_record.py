@@ -1,0 +1,196 @@
+"""What the hub's chain says about intervals: who said what, what was agreed, and what became of the nettings.
+
+The chain is carried out again from genesis and followed as a hub's validator follows it, so that every result, boundary
+state and agreement passes the checks of `coordinator.market.coupling` once more; what an interval came to in public is
+what this leaves in hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from actors.results.ledger_blocks import LedgerBlock, replay
+from actors.results.run_folder import RunError, RunFolder
+from coordinator.ledger.codec import Reader
+from coordinator.ledger.proofs import decode_event_proof
+from coordinator.ledger.receipt import Event, Receipt, decode_receipt
+from coordinator.ledger.state import Applied
+from coordinator.ledger.transaction import Transaction
+from coordinator.market.coupling.public_outcome import PublicOutcome
+from coordinator.service.interval_files import hub_knowledge
+from coordinator.settlement.escrow.chains import ESCROW_EVENT
+from coordinator.settlement.escrow.encoding import decode_event as decode_escrow_event
+from coordinator.settlement.escrow.types import Decided, Kind, Leg, Opened, Outcome, SettlementId
+from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, decode_event
+from coordinator.settlement.interval.decisions import Agreed, HubMessage, decode_hub_message
+from coordinator.settlement.interval.hub import END_EVENT, INTERVAL_EVENT, MESSAGE
+from coordinator.settlement.interval.hub_books import HubIntervals, Parameters
+from coordinator.settlement.interval.hub_duty import HubDuty
+from coordinator.settlement.interval.topics import Interval, Topic, netting_nonce, read_interval
+
+HUB_SENDER = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A statement of a region or of the hub, as the hub's chain took it: its size in bytes and the block's time."""
+
+    topic: Topic
+    sender: str
+    size_bytes: int
+    height: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a quorum of the hub agreed on, with the public outcome that it is about."""
+
+    topic: Topic
+    agreed: Agreed
+    outcome: PublicOutcome
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedInterval:
+    """An interval that the hub has ended. `excluded` are numbers of regions that it went on without."""
+
+    interval: Interval
+    coupled: bool
+    excluded: tuple[int, ...]
+    agreement: Agreement | None
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Netting:
+    """The settlement of an interval; `outcome` is None while undecided. A later one may replace an aborted one."""
+
+    interval: Interval
+    sid: SettlementId
+    legs: tuple[Leg, ...]
+    opened_ms: int
+    outcome: Outcome | None = None
+    decided_ms: int | None = None
+
+
+@dataclass
+class HubRecord:
+    """In the order of the chain."""
+
+    parameters: Parameters
+    ended: list[EndedInterval] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    nettings: dict[SettlementId, Netting] = field(default_factory=dict)
+    payments: dict[SettlementId, tuple[Leg, ...]] = field(default_factory=dict)
+    """Legs of settlements that owners opened, once they are committed."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """What each region has received over all in settlements that were committed, in micro-units."""
+
+
+def read_hub_record(run: RunFolder) -> HubRecord:
+    """Raises RunError where the chain does not follow from itself, BlockRefused where a block is not valid."""
+    view = run.hub.view()
+    books = HubIntervals.of(view)
+    reader = _HubReader(HubRecord(books.parameters), HubDuty("", hub_knowledge(view, run.public)))
+    for found, applied in replay(run.hub):
+        reader.take(found, applied)
+    asset = books.parameters.asset
+    reader.record.positions = {name: books.escrow.position(name, asset) for name in books.parameters.regions}
+    return reader.record
+
+
+class _HubReader:
+    """The blocks so far, and what the interval under way has come to."""
+
+    def __init__(self, record: HubRecord, duty: HubDuty) -> None:
+        self.record = record
+        self._duty = duty
+        self._names: dict[bytes, str] = {}
+        self._texts: dict[bytes, bytes] = {}
+        self._agreement: Agreement | None = None
+        self._interval_of: dict[bytes, Interval] = {}
+        self._open_payments: dict[SettlementId, tuple[Leg, ...]] = {}
+
+    def take(self, found: LedgerBlock, applied: Applied) -> None:
+        """The next block."""
+        view = applied.state.view
+        books = HubIntervals.of(view)
+        self._names = dict(zip(books.chains(), books.parameters.regions, strict=True))
+        self._duty.on_block(found.block, applied.receipts, view)
+        for transaction, receipt in found.done():
+            if transaction.kind == MESSAGE:
+                self._region_said(found, transaction)
+            elif transaction.kind == CONFIRM_HUB:
+                self._hub_said(found, transaction, receipt)
+        for receipt in applied.receipts:
+            for event in receipt.events:
+                self._happened(found, event)
+
+    def _region_said(self, found: LedgerBlock, transaction: Transaction) -> None:
+        reader = Reader(transaction.content)
+        proof, message = decode_event_proof(reader.raw(reader.uint32())), reader.rest()
+        topic, _ = decode_event(decode_receipt(proof.receipt).events[proof.event].payload)
+        self._add(found, topic, self._names[proof.certified.chain_id], len(message))
+
+    def _hub_said(self, found: LedgerBlock, transaction: Transaction, receipt: Receipt) -> None:
+        given = decode_confirmation(transaction.content)
+        if given.message is not None:
+            self._texts[given.digest] = given.message
+        for event in receipt.events:
+            if event.kind == INTERVAL_EVENT:
+                topic, digest = decode_event(event.payload)
+                text = self._texts[digest]
+                self._texts.clear()
+                self._add(found, topic, HUB_SENDER, len(text))
+                self._agreed(found, topic, decode_hub_message(text))
+
+    def _add(self, found: LedgerBlock, topic: Topic, sender: str, size: int) -> None:
+        header = found.header
+        self.record.messages.append(Message(topic, sender, size, header.height, header.time_ms))
+        nonce = netting_nonce(topic.interval, self.record.parameters.topology, self.record.parameters.asset)
+        self._interval_of[nonce] = topic.interval
+
+    def _agreed(self, found: LedgerBlock, topic: Topic, said: HubMessage) -> None:
+        if not isinstance(said, Agreed):
+            return
+        outcome = self._duty.outcome
+        if outcome is None:
+            raise RunError(f"hub, height {found.header.height}: {topic} does not follow: {self._duty.fault}")
+        self._agreement = Agreement(topic, said, outcome, found.header.time_ms)
+
+    def _happened(self, found: LedgerBlock, event: Event) -> None:
+        if event.kind == END_EVENT:
+            self._end(found, event)
+        elif event.kind == ESCROW_EVENT:
+            said = decode_escrow_event(event.payload)
+            if isinstance(said, Opened):
+                self._opened(said, found.header.time_ms)
+            elif isinstance(said, Decided):
+                self._decided(said, found.header.time_ms)
+
+    def _opened(self, said: Opened, time_ms: int) -> None:
+        opening = said.opening.open
+        if opening.kind is Kind.NETTING:
+            interval = self._interval_of[opening.nonce]
+            self.record.nettings[said.sid] = Netting(interval, said.sid, opening.legs, time_ms)
+        else:
+            self._open_payments[said.sid] = opening.legs
+
+    def _decided(self, said: Decided, time_ms: int) -> None:
+        record, netting = self.record, self.record.nettings.get(said.sid)
+        if netting is not None:
+            record.nettings[said.sid] = replace(netting, outcome=said.outcome, decided_ms=time_ms)
+        elif said.outcome is Outcome.COMMIT:
+            record.payments[said.sid] = self._open_payments[said.sid]
+
+    def _end(self, found: LedgerBlock, event: Event) -> None:
+        reader = Reader(event.payload)
+        interval, coupled, numbers = read_interval(reader), reader.flag(), reader.rest()
+        excluded = tuple(int.from_bytes(numbers[at : at + 4], "big") for at in range(0, len(numbers), 4))
+        agreement = self._agreement if coupled else None
+        if coupled and (agreement is None or agreement.topic.interval != interval):
+            raise RunError(f"hub, height {found.header.height}: {interval} is coupled without an agreement")
+        self.record.ended.append(EndedInterval(interval, coupled, excluded, agreement, found.header.time_ms))
+        self._agreement = None
