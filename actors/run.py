@@ -50,9 +50,10 @@ def run(
     progress.heading(prepared)
     try:
         _drive(prepared, _backend(given, folder, in_process), progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo(f"interrupted; go on with: gridaccord run {scenario} --resume -o {folder.path}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
+    _finish(prepared, progress, as_json)
 
 
 def _new_folder(stem: str) -> Path:
@@ -82,6 +83,23 @@ def _drive(prepared: Run, backend: Backend, progress: _Progress) -> None:
         events.add("run_started", scenario=prepared.scenario.name, config_hash=prepared.scenario.config_hash)
         asyncio.run(go())
         events.add("run_ended", seconds=round(events.elapsed_s, 1))
+
+
+def _finish(prepared: Run, progress: _Progress, as_json: bool) -> None:
+    """Tables, independent verification and the report; exit code 1 where something does not hold."""
+    from actors.report.command import REPORT, examine, show, verdict
+
+    folder = prepared.folder
+    folder.complete(prepared.scenario)
+    verification, _ = examine(folder.path, progress.say)
+    report = folder.path / REPORT
+    if as_json:
+        document = {"run": str(folder.path), "report": str(report), **verdict(verification)}
+        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        show(verification, report)
+    if not verification.passed:
+        raise typer.Exit(1)
 
 
 class _Progress:
@@ -126,8 +144,3 @@ def _interval_line(fields: Mapping[str, Value]) -> str:
     apart = f"  alone: {', '.join(map(str, alone))}" if alone else ""
     times = f"{fields['interval']:<26}{fields['seconds']:>8.1f}{fields['rounds']:>8}"
     return f"{times}{shown}  {fields['readings']:>8,}{apart}"
-
-
-def print_json(document: Mapping[str, object]) -> None:
-    """One object, for scripts."""
-    typer.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -6,6 +6,7 @@ Exit code 0 where everything holds, 1 where something does not or there is nothi
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -33,20 +34,26 @@ def report(run: RunPath, as_json: AsJson = False, quiet: Quiet = False) -> None:
         if not quiet:
             typer.echo(line, err=True)
 
+    verification, counts = examine(run, tell)
+    if as_json:
+        document = {"report": str(run / REPORT), "tables": counts, **verdict(verification)}
+        typer.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        show(verification, run / REPORT)
+    if not verification.passed:
+        raise typer.Exit(1)
+
+
+def examine(run: Path, tell: Callable[[str], None]) -> tuple[Verification, dict[str, int]]:
+    """Tables, verification and page of a run; what was found, and how many rows each table has. Raises RunError."""
     tell(f"reading the ledgers of {run}")
     record = read_run(run)
     counts = write_record(record)
     tell(f"verifying {len(record.outcomes)} intervals on {len(record.folder.chains)} chains")
     verification = verify_record(record)
     counts |= write_verification(run, verification)
-    file = write_report(run)
-    if as_json:
-        document = {"report": str(file), "tables": counts, **_verdict(verification)}
-        typer.echo(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        _show(verification, file)
-    if not verification.passed:
-        raise typer.Exit(1)
+    write_report(run)
+    return verification, counts
 
 
 def write_report(run: Path) -> Path:
@@ -64,7 +71,8 @@ def _facts(run: Path) -> dict[str, str]:
     return {shown: str(manifest[name]) for name, shown in names.items() if name in manifest}
 
 
-def _verdict(verification: Verification) -> dict[str, object]:
+def verdict(verification: Verification) -> dict[str, object]:
+    """What was found, for programs."""
     checks = {
         check.name: {
             "checked": check.checked,
@@ -79,7 +87,8 @@ def _verdict(verification: Verification) -> dict[str, object]:
     return {"verified": verification.passed, "checks": checks, "failures": failures}
 
 
-def _show(verification: Verification, file: Path) -> None:
+def show(verification: Verification, file: Path) -> None:
+    """What was found, for people."""
     for check in verification.checks:
         worst = f", worst {check.worst:.3g} {check.unit}" if check.unit else ""
         mark = "ok" if not check.failures else f"{len(check.failures)} do not hold"

@@ -96,6 +96,10 @@ class RunFolder:
         assert isinstance(content, dict)
         return content
 
+    def complete(self, scenario: Scenario) -> None:
+        """The run is through."""
+        self.write_manifest(scenario, COMPLETE, ended=_now())
+
     def write_manifest(self, scenario: Scenario, state: str, **more: object) -> None:
         """Replace it, keeping what it says already."""
         before = self.manifest() if (self.path / "manifest.json").exists() else {}
