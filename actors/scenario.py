@@ -1,7 +1,7 @@
 """A scenario: what a run is made of, as one YAML file. Every key has a default that is documented here.
 
 name: RTS-GMLC, 27 January 2020
-case: 2020-01-27              # MATPOWER file or folder of CSV files with series, relative to the scenario
+case: "2020-01-27"            # in quotes, or YAML makes it a date. MATPOWER file or folder of CSV files with series, relative to the scenario
 regions: area                 # how it is cut: area, a number, or a CSV file bus,region
 seed: 1
 devices: {meters: 3000}
