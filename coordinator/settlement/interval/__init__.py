@@ -17,6 +17,8 @@ can falsify or hold back what its region says: anyone relays.
     region   SCHEDULE attested (the digest alone): its schedule is set, and it agrees to its transfer
     hub      netting  one settlement with a leg a region, by the escrow protocol
     region   METERED  metered energy; bills, in versions
+    region   TIES     attested: what its meters show at its ends of tie-lines
+    region   ACCEPT   attested: it agrees to its part of the netting of metered exchange
 
 It begins when two regions have committed to the same interval on the consortium's grid of time: one alone, whatever
 its validators state, decides nothing for the others.
