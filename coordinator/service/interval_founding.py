@@ -12,6 +12,7 @@ intervals:
   collateral: 1000000000000          # set aside for each region before it is coupled, in micro-units
   resources:                         # beside those of the grid: storage, say
     - {name: battery-101, bus: "101"}
+  fallback: zero_exchange            # of a region that an interval goes on without; or held: what it last agreed to
   tie_meters:                        # settle metered against scheduled exchange; left out, nobody does
     tolerance_wh: 1000               # within it the mean of the meters at both ends counts
     disagreement: schedule           # beyond it: mean, smaller, larger, from_end, to_end or schedule
@@ -84,6 +85,7 @@ class IntervalSettings(Strict):
     stepper: Name | dict[str, Name] | None = None
     owners: dict[str, Name] = Field(default_factory=dict)
     resources: tuple[ExtraResource, ...] = ()
+    fallback: Literal["zero_exchange", "held"] = "zero_exchange"
     tie_meters: TieMeters | None = None
     collateral: Micro = 10**12
     step_blocks: Blocks = 100
@@ -115,7 +117,8 @@ class Founding:
         settings = self.settings
         numbers = ("duration_s", "step_blocks", "absent_blocks", "round_limit", "session_intervals", "collateral")
         section = {**self._common(), **{name: getattr(settings, name) for name in numbers}}
-        return {hub_books.NAME: {**section, **self._tie_rules(), "regions": list(self.names)}}
+        rules = {"fallback": settings.fallback}
+        return {hub_books.NAME: {**section, **self._tie_rules(), **rules, "regions": list(self.names)}}
 
     def _tie_rules(self) -> dict[str, object]:
         meters, public = self.settings.tie_meters, self.cut.interconnection

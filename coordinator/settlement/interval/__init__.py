@@ -17,6 +17,8 @@ can falsify or hold back what its region says: anyone relays.
     region   SCHEDULE attested (the digest alone): its schedule is set, and it agrees to its transfer
     hub      netting  one settlement with a leg a region, by the escrow protocol
     region   METERED  metered energy; bills, in versions
+    region   TIES     attested: what its meters show at its ends of tie-lines
+    region   ACCEPT   attested: it agrees to its part of the netting of metered exchange
 
 It begins when two regions have committed to the same interval on the consortium's grid of time: one alone, whatever
 its validators state, decides nothing for the others.
@@ -24,7 +26,7 @@ its validators state, decides nothing for the others.
 It ends. A round adds a flowgate or an offer, and there is a round limit. A region that has not spoken `step_blocks`
 hub blocks after a step began is gone on without: the interval begins anew without it, so there are at most as many
 attempts as regions. So does one whose message cannot be used (the hub's validators name it) and one that still
-objects at the round limit. Whom an interval goes on without, clears by itself at zero exchange; in the next one it
+objects at the round limit. Whom an interval goes on without, clears by itself (`fallback.py`); in the next one it
 is waited for more briefly until it is back. Nobody's money waits: who sets no schedule has its leg on its collateral.
 
 What a hub validator confirms it has verified itself, by the integer certificate where there is one. Two proposals can

@@ -31,6 +31,7 @@ from coordinator.settlement.interval import confirmations, hub_exchange
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
 from coordinator.settlement.interval.exchange import most_due, read_tie_rules
+from coordinator.settlement.interval.fallback import HELD, ZERO_EXCHANGE
 from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
 from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
@@ -77,6 +78,8 @@ def _on_message(context: Context, content: bytes) -> None:
         _set_aside(books, running.interval, number)
         if message[:1] != WARM:
             books.put_forgetful()
+    if topic.step is Step.INJECT and books.parameters.holds:
+        books.put_injected(number, message)
     books.put_slot(number, digest)
     _go_on(books, running, context.block.height)
 
@@ -179,12 +182,27 @@ def _close_gate(books: HubIntervals, running: Running, overdue: tuple[int, ...],
         _try_without(books, replace(running, gate_height=gate_height), overdue, height)
         return
     running = replace(running, excluded=excluded, gate_height=gate_height, round=1)
+    if _let_go_uncovered(books, running) and not cold:
+        _try_without(books, running, (), height)
+        return
     if not books.taking_part(running):
         _end(books, running, coupled=False)
         return
     if cold:
         books.put_session(Session(running.interval, 0, excluded))
     books.put_running(running.next(Step.SUBMIT, height))
+
+
+def _let_go_uncovered(books: HubIntervals, running: Running) -> bool:
+    """Whom no free collateral covers is not held at an exchange that it might owe for; whether there was any."""
+    uncovered = []
+    for number in sorted(books.held().keys() & set(running.excluded)):
+        try:
+            _set_aside(books, running.interval, number)
+        except Rejected:
+            uncovered.append(number)
+    books.let_go(uncovered)
+    return bool(uncovered)
 
 
 def _try_without(books: HubIntervals, running: Running, numbers: tuple[int, ...], height: int) -> None:
@@ -223,7 +241,9 @@ def _check(books: HubIntervals, running: Running, said: HubMessage) -> None:
         raise Rejected("malformed", f"{type(said).__name__} is not what {running.topic} ends with")
     parameters = books.parameters
     named = said.regions if isinstance(said, Blamed) else said.objecting if isinstance(said, Opened) else ()
-    strangers = [number for number in named if number not in books.taking_part(running)]
+    held = books.held().keys() & set(running.excluded)
+    known = {*books.taking_part(running), *(held if isinstance(said, Blamed) else ())}
+    strangers = [number for number in named if number not in known]
     if strangers or (isinstance(said, Blamed) and not named):
         raise Rejected("malformed", f"{running.topic}: names regions {strangers or 'none'} that do not take part")
     if not isinstance(said, Agreed):
@@ -234,7 +254,7 @@ def _check(books: HubIntervals, running: Running, said: HubMessage) -> None:
     if abs(sum(item.amount for item in items)) > _ROUNDING_MAX * len(items):
         raise Rejected("unbalanced", "the transfers of an agreement sum to more than rounding leaves")
     for number, item in enumerate(said.regions):
-        if number not in running.excluded and -item.amount > parameters.collateral:
+        if (number not in running.excluded or number in held) and -item.amount > parameters.collateral:
             owed = f"{item.name} would owe {-item.amount}"
             raise Rejected("no_collateral", f"{owed}, {parameters.collateral} is set aside; go on without it")
     rules = Exchanges(books).rules
@@ -253,11 +273,13 @@ def _check_writable(books: HubIntervals, running: Running, agreed: Agreed) -> No
 
 def _said(books: HubIntervals, running: Running, said: HubMessage, height: int) -> None:
     if isinstance(said, Blamed):
+        books.let_go(set(said.regions) & set(running.excluded))
         _try_without(books, running, said.regions, height)
     elif isinstance(said, Said):
         books.put_running(running.next(FOLLOWING[running.waiting_for], height))
     elif isinstance(said, Agreed):
         books.put_agreement(said)
+        books.hold(books.taking_part(running))
         books.put_running(running.next(Step.SCHEDULE, height))
     elif running.round < books.parameters.round_limit:
         books.put_running(running.next_round(height))
@@ -300,6 +322,8 @@ def _end(books: HubIntervals, running: Running, *, coupled: bool, release: bool 
     if release:
         books.escrow.apply(HubTransition(released=(books.nonce(running.interval),)))
     books.put_end(running)
+    if not coupled:
+        books.let_go(books.held())
     _age_session(books, coupled)
     payload = Writer().raw(running.interval.encode()).flag(coupled).raw(numbers_of(running.excluded)).encoded
     books.context.emit(END_EVENT, payload)
@@ -320,6 +344,7 @@ def _end_of_block(context: Context) -> None:
     if running.waits_for_regions:
         _go_on(books, running, height)
     elif height - running.since_height >= books.parameters.step_blocks:
+        books.let_go(running.excluded)
         _try_without(books, running, (), height)
 
 
@@ -342,11 +367,19 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
         opens_s=number_of(section, "opens_s", NAME, least=0),
         collateral=number_of(section, "collateral", NAME),
         **numbers,
+        holds=_fallback(section) == HELD,
     )
     HubIntervals(context).put_parameters(parameters)
     rules = read_tie_rules(section, names, NAME)
     if rules is not None:
         Exchanges(HubIntervals(context)).put_rules(rules)
+
+
+def _fallback(section: Mapping[str, object]) -> object:
+    fallback = section.get("fallback", ZERO_EXCHANGE)
+    if fallback not in (ZERO_EXCHANGE, HELD):
+        raise GenesisError(f"{NAME}: fallback is {ZERO_EXCHANGE} or {HELD}, not {fallback}")
+    return fallback
 
 
 INTERVAL_HUB = Module(

@@ -10,10 +10,13 @@ last                 the last interval that ended
 absent               numbers of regions that were gone on without in it
 session              Session; absent after an interval that was not coupled
 forgetful            there if a region that committed does not remember the session
+injected/<number>    a region's INJECT message in the attempt at hand, where the fallback is to hold it
+held/<number>        that of the last agreement that the region took part in, while it may be held at it
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from coordinator.ledger.codec import Reader, Writer
@@ -27,6 +30,7 @@ from coordinator.settlement.interval.topics import Interval, netting_nonce, read
 NAME = "interval_hub"
 PREFIX = NAME.encode() + b"/"
 """Of the module's entries in the state."""
+_INJECTED, _HELD = b"injected/", b"held/"
 _PARAMETERS, _RUNNING, _SLOT, _TRANSFERS, _LAST, _ABSENT, _SESSION, _FORGETFUL, _READY = (
     b"parameters",
     b"running",
@@ -46,6 +50,7 @@ class Parameters:
 
     A region that is missing in a step for `step_blocks` is gone on without; one that was absent in the last interval
     is waited for `absent_blocks` only. `collateral` is set aside for each region before it is coupled, in micro-units.
+    Who is gone on without exchanges nothing, or with `holds` what its last agreement says.
     """
 
     asset: str
@@ -58,6 +63,7 @@ class Parameters:
     round_limit: int
     session_intervals: int
     collateral: int
+    holds: bool = False
 
     def encode(self) -> bytes:
         """One byte form."""
@@ -68,7 +74,7 @@ class Parameters:
         ).uint32(len(self.regions))
         for name in self.regions:
             writer.text(name)
-        return writer.encoded
+        return writer.flag(self.holds).encoded
 
 
 def _decode_parameters(data: bytes) -> Parameters:
@@ -77,8 +83,9 @@ def _decode_parameters(data: bytes) -> Parameters:
     times = (reader.uint32(), reader.uint32(), reader.uint32())
     limits = (reader.uint32(), reader.uint32(), reader.int64())
     names = tuple(reader.text() for _ in range(reader.uint32()))
+    holds = reader.flag()
     reader.end()
-    return Parameters(asset, topology, names, opens_s, *times, *limits)
+    return Parameters(asset, topology, names, opens_s, *times, *limits, holds=holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +196,10 @@ class HubIntervals:
             value = Writer().raw(ready.interval.encode()).raw(ready.digest).flag(ready.forgetful)
             self.records.put(key, value.encoded)
 
+    def held(self) -> dict[int, bytes]:
+        """What regions can be held at that are gone on without: their accepted INJECT messages, by their numbers."""
+        return {int.from_bytes(key[len(_HELD) :], "big"): value for key, value in self.records.items(_HELD)}
+
     def taking_part(self, running: Running) -> tuple[int, ...]:
         """Regions that are not gone on without."""
         return tuple(k for k in range(len(self.parameters.regions)) if k not in running.excluded)
@@ -223,10 +234,26 @@ class HubIntervals:
     def put_end(self, running: Running) -> None:
         """The interval is over."""
         self.put_running(running)
-        for key in (_RUNNING, _TRANSFERS):
+        for key in (_RUNNING, _TRANSFERS, *(key for key, _ in tuple(self.records.items(_INJECTED)))):
             self.records.delete(key)
         self.records.put(_LAST, running.interval.encode())
         self.records.put(_ABSENT, numbers_of(running.excluded))
+
+    def put_injected(self, number: int, message: bytes) -> None:
+        """What a region injects at its boundary, if it comes to an agreement."""
+        self.records.put(_INJECTED + number.to_bytes(4, "big"), message)
+
+    def hold(self, numbers: Iterable[int]) -> None:
+        """These regions have come to an agreement."""
+        for key in (number.to_bytes(4, "big") for number in numbers):
+            message = self.records.get(_INJECTED + key)
+            if message is not None:
+                self.records.put(_HELD + key, message)
+
+    def let_go(self, numbers: Iterable[int]) -> None:
+        """Until their next agreement these regions are at zero exchange when they are gone on without."""
+        for number in numbers:
+            self.records.delete(_HELD + number.to_bytes(4, "big"))
 
     def put_forgetful(self) -> None:
         """A region does not remember the session; until the next step."""

@@ -88,7 +88,8 @@ class HubDuty:
         if running is None or self._beacon[0] != topic.interval.encode() or not self._beacon[1]:
             self._party.sit_out("the gate closed before this node followed the chain")
             return
-        self._party.close_gate(topic, self._said(books, topic), GateClosure(running.excluded, self._beacon[1]))
+        closure = GateClosure(running.excluded, self._beacon[1], books.held())
+        self._party.close_gate(topic, self._said(books, topic), closure)
 
     def _said(self, books: HubIntervals, topic: Topic) -> dict[int, bytes]:
         said = self._transcript.of_regions.get(topic, {})

@@ -8,7 +8,7 @@ unique, so a result is never recomputed. For regions that an attempt goes on wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordinator.consensus.errors import DecodeError
 from coordinator.market.coupling.hub import Decision, Hub
@@ -29,6 +29,7 @@ from coordinator.settlement.interval.decisions import (
     Transfer,
     decode_hub_message,
 )
+from coordinator.settlement.interval.fallback import stand_in
 from coordinator.settlement.interval.hub_state import FOLLOWING
 from coordinator.settlement.interval.region_party import UNUSABLE, message_interval
 from coordinator.settlement.interval.topics import Interval, Step, Topic
@@ -49,10 +50,14 @@ class HubKnowledge:
 
 @dataclass(frozen=True, slots=True)
 class GateClosure:
-    """Whom an attempt goes on without, and what seeds the price rule: the digest of the block that closed the gate."""
+    """Whom an attempt goes on without, and what seeds the price rule: the digest of the block that closed the gate.
+
+    `held` are the INJECT messages at which some of the excluded are held.
+    """
 
     excluded: tuple[int, ...]
     beacon: bytes
+    held: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class HubParty:
@@ -97,7 +102,8 @@ class HubParty:
         if hub is None or topic != self._awaits:
             return
         if self._cold:
-            self._silent = [SilentRegion(k, self._known.public, self._known.asset) for k in closure.excluded]
+            known, held = self._known, closure.held
+            self._silent = [stand_in(k, known.public, known.asset, held.get(k)) for k in closure.excluded]
         if not self._is_complete(commitments):
             return
         interval = message_interval(topic.interval)
@@ -135,6 +141,10 @@ class HubParty:
     def _silent_numbers(self) -> tuple[int, ...]:
         return tuple(region.index for region in self._silent)
 
+    @property
+    def _at_zero_exchange(self) -> tuple[int, ...]:
+        return tuple(region.index for region in self._silent if not region.held_fine.any())
+
     # Proposals and verdicts.
 
     def propose(self, topic: Topic) -> bytes | None:
@@ -169,7 +179,7 @@ class HubParty:
         poor = [
             number
             for number, transfer in enumerate(money.transfers)
-            if -transfer.total > self._known.collateral and number not in self._silent_numbers
+            if -transfer.total > self._known.collateral and number not in self._at_zero_exchange
         ]
         if poor:
             return Blamed(tuple(poor), f"would owe more than {self._known.collateral}, which is set aside")

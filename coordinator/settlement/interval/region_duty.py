@@ -61,7 +61,7 @@ class RegionDuty:
         self._attempt: Topic | None = None
         self._wanted_since: dict[Topic, int] = {}
         self._height = 0
-        self._cleared_alone: tuple[Interval, bytes | None] | None = None
+        self._cleared_alone: tuple[tuple[Interval, bytes | None], bytes | None] | None = None
 
     @property
     def fault(self) -> str:
@@ -112,7 +112,7 @@ class RegionDuty:
         here, topic = RegionIntervals.of(region), self._topic(hub, region)
         late = target is not None and (here.gate is None or here.gate < target)
         if here.gate is not None and (late or self._is_over(hub, here.gate)) and here.offers(here.gate):
-            alone = self._alone(here, here.gate)
+            alone = self._alone(here, here.gate, HubIntervals.of(hub).held().get(self._number))
             if alone is not None:
                 return self._word(here, region, Topic(here.gate, Step.SCHEDULE, ALONE), alone)
         if target is not None and late:
@@ -127,10 +127,10 @@ class RegionDuty:
         last = HubIntervals.of(hub).last
         return last is not None and last >= interval
 
-    def _alone(self, here: RegionIntervals, interval: Interval) -> bytes | None:
-        if self._cleared_alone is None or self._cleared_alone[0] != interval:
-            message = self._party.alone(here.offers(interval), here.resources())
-            self._cleared_alone = (interval, message)
+    def _alone(self, here: RegionIntervals, interval: Interval, held: bytes | None) -> bytes | None:
+        if self._cleared_alone is None or self._cleared_alone[0] != (interval, held):
+            message = self._party.alone(here.offers(interval), here.resources(), held)
+            self._cleared_alone = ((interval, held), message)
         return self._cleared_alone[1]
 
     def _topic(self, hub: View, region: View) -> Topic | None:

@@ -20,10 +20,12 @@ from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import MarketRules, OfferError
 from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
+from coordinator.settlement.interval.fallback import held_injection_w
 from coordinator.settlement.interval.region import Resource
 from coordinator.settlement.interval.schedules import Curve, Schedule
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
+from topology.arrays import IntArray
 from topology.regions import RegionGrid
 
 UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError)
@@ -88,15 +90,29 @@ class RegionParty:
         agent.join(known.public)
         return agent
 
-    def alone(self, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> bytes | None:
-        """The schedule at zero exchange; None, with a fault, where these offers do not clear."""
+    def alone(
+        self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], held: bytes | None = None
+    ) -> bytes | None:
+        """The schedule with the exchange that the others hold the region at, none without.
+
+        Where nothing delivers it the schedule is that at zero exchange; None, with a fault, where these offers do not
+        clear at all.
+        """
+        own = self._known
+        held_w = [] if held is None else [held_injection_w(own.grid.index, own.public, own.asset, held)]
+        for injection_w in (*held_w, None):
+            try:
+                return self._cleared_alone(offers, resources, injection_w)
+            except UNUSABLE as error:
+                self.fault = f"clearing alone: {error}"
+        return None
+
+    def _cleared_alone(
+        self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], injection_w: IntArray | None
+    ) -> bytes:
         known = self._known
-        try:
-            own = offered(offers, resources, known.grid.network.bus_ids, known.rules)
-            cleared = clear_alone(known.grid, own.table.steps, known.rules)
-        except UNUSABLE as error:
-            self.fault = f"clearing alone: {error}"
-            return None
+        own = offered(offers, resources, known.grid.network.bus_ids, known.rules)
+        cleared = clear_alone(known.grid, own.table.steps, known.rules, injection_w)
         return Schedule(0, scheduled(own, cleared.clearing)).encode()
 
     def hear(self, topic: Topic, said: HubMessage) -> None:

@@ -16,8 +16,10 @@ from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.keys import load_key
 from coordinator.ledger.readings import Column, MeterBatch, sign_column
 from coordinator.ledger.transaction import Transaction, sign_transaction
+from coordinator.market.fixed_point import divide_half_even
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.region import OFFERS, TARGET, RegionIntervals
 from coordinator.settlement.interval.schedules import Offers, credit
 from coordinator.settlement.interval.topics import Interval
@@ -143,6 +145,7 @@ def market(tmp_path: Path) -> Iterator[Market]:
         "stepper": "alpha",
         "collateral": 10**13,
         "step_blocks": 60,
+        "tie_meters": {"blocks": 20},
     }
     names = tuple(AREAS[name] for name in cut.interconnection.region_names)
     parameters = {"late_limit_s": str(10**9)}
@@ -155,6 +158,7 @@ def test_hours_with_a_late_meter_and_nodes_that_die(market: Market) -> None:
     """One consortium, one hour after the other: each stage goes on where the one before has ended."""
     an_hour_from_offers_to_money(market)
     a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledger(market)
+    metered_exchange_is_settled_between_regions(market)
     validators_that_die_in_the_middle_delay_nothing_for_long(market)
     after_all_have_died_the_next_hour_begins_anew(market)
 
@@ -190,6 +194,33 @@ def a_late_meter_corrects_the_bill_and_every_balance_follows_from_the_ledger(mar
     assert position is not None
     assert (position.metered_wh, position.version) == (-energy_wh, 2)
     assert position.credited == credit(position.power_w, position.price, -energy_wh, hour.duration_s, 0)
+    market.check_balances([hour])
+
+
+def metered_exchange_is_settled_between_regions(market: Market) -> None:
+    """By the meters at one tie-line; nobody meters the others."""
+    public, hour, energy_wh = rts_day(HOURS)[0].interconnection, market.hours[0][0], 50_000_000
+    near, far = (market.names[int(public.boundary_region[end[0]])] for end in (public.tie_from, public.tie_to))
+    meters = [(near, f"tie-{public.tie_ids[0]}.withdrawn"), (far, f"tie-{public.tie_ids[0]}.injected")]
+    waiting = Exchanges.of(market.consortium.state("beta", HUB).view).find(hour)
+    assert waiting is not None
+    tie = waiting.ties[0]
+    before = [hub_books(market.consortium.state("beta", HUB)).position(region, ASSET) for region, _ in meters]
+
+    async def run() -> None:
+        for region, name in meters:
+            await market.register_meter(region, name)
+            await market.read(region, name, hour, energy_wh)
+        await market.consortium.until("metered exchange is settled", settled, WITHIN_S)
+        await market.consortium.rest()
+
+    async def settled() -> bool:
+        return Exchanges.of(market.consortium.state("beta", HUB).view).find(hour) is None
+
+    asyncio.run(run())
+    amount = divide_half_even((energy_wh * 3600 - tie.power_w * hour.duration_s) * tie.price, 3600 * 10**6 << 20)
+    after = [hub_books(market.consortium.state("beta", HUB)).position(region, ASSET) for region, _ in meters]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [amount, -amount]
     market.check_balances([hour])
 
 

@@ -46,6 +46,7 @@ class IntervalNet:
     silent: set[int] = field(default_factory=set)
     unheard: set[int] = field(default_factory=set)
     """Regions whose statements nobody relays."""
+    fallback: str = "zero_exchange"
     tie_meters: dict[str, object] | None = None
     """Rules of metered exchange; none of it without."""
     tie_rows: Callable[[int, Interval], tuple[Metered, ...] | None] = field(default=lambda _number, _interval: None)
@@ -65,7 +66,8 @@ class IntervalNet:
         topology = self.public.topology_id.hex()
         section = {"asset": "EUR", "topology": topology, "opens_s": self.opens_s}
         windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
-        on_hub = {**section, **self.numbers, "collateral": COLLATERAL, "regions": list(names)}
+        rules = {"collateral": COLLATERAL, "fallback": self.fallback}
+        on_hub = {**section, **self.numbers, **rules, "regions": list(names)}
         if self.tie_meters is not None:
             ties = [{"name": n, "from": names[a], "to": names[b], "limit_w": 10**9} for n, a, b in self.tie_ends()]
             on_hub |= {"ties": ties, "tie_meters": self.tie_meters}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.ledger.errors import GenesisError
+from coordinator.ledger.errors import GenesisError, Rejected
 from coordinator.ledger.invariants import check_books
+from coordinator.ledger.view import reading_context
 from coordinator.settlement.escrow.netting import MeterRule, MeterRules
 from coordinator.settlement.escrow.types import HUB
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, digest_of, event_payload, proposal
 from coordinator.settlement.interval.decisions import Agreed, TieSchedule, Transfer
 from coordinator.settlement.interval.exchange import Exchange, TieLine, TieRules, amounts_due, most_due
 from coordinator.settlement.interval.hub import MESSAGE, encode_message
-from coordinator.settlement.interval.hub_exchange import Exchanges, encode_amount
+from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_exchange import Exchanges, encode_amount, hear
 from coordinator.settlement.interval.schedules import Metered, encode_metered
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from tests.coordinator.ledger.support import MILLION, VALIDATORS
@@ -232,6 +236,14 @@ def test_statements_count_once_and_only_where_they_belong() -> None:
     assert accept(net, "C", 0) == "again", "it has nothing to accept"
     proof = event_proof(net.regions["A"], event_payload(Topic(HOUR, Step.TIES), digest_of(message)))
     assert net.hub.block((MESSAGE, encode_message(proof, message))) == ["unexpected"], "the amounts are final"
+
+
+def test_meters_of_an_interval_that_is_not_over_count_for_nothing() -> None:
+    net = coupled_net()
+    context = reading_context(net.hub.state.view)
+    early = HubIntervals(replace(context, block=replace(context.block, time_ms=HOUR.end_s * 1000 - 1)))
+    with pytest.raises(Rejected, match="nobody's meters show it yet"):
+        hear(early, Topic(HOUR, Step.TIES), 0, encode_metered([]), 100)
 
 
 def test_an_interval_that_was_not_coupled_has_no_exchange() -> None:

@@ -53,6 +53,7 @@ class Net:
     ties: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Regions at the ends of each tie-line whose metered exchange is settled."""
     disagreement: str = "mean"
+    fallback: str = "zero_exchange"
 
     def __post_init__(self) -> None:
         section: dict[str, object] = {"asset": "EUR", "topology": "00" * 32, "opens_s": HOUR.start_s}
@@ -63,6 +64,7 @@ class Net:
             "round_limit": self.round_limit,
         }
         on_hub = {**section, **limits, "session_intervals": 2, "collateral": COLLATERAL, "regions": list(self.names)}
+        on_hub["fallback"] = self.fallback
         if self.ties:
             lines = self.ties.items()
             on_hub["ties"] = [{"name": n, "from": a, "to": b, "limit_w": TIE_LIMIT_W} for n, (a, b) in lines]

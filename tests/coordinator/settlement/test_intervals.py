@@ -245,3 +245,30 @@ def shown(net: IntervalNet, number: int, schedule: tuple[TieSchedule, ...]) -> t
             carried = tie.power_w + MORE_WH
             rows.append(Metered(name, carried if number == far else -carried))
     return tuple(sorted(rows, key=lambda row: row.resource))
+
+
+def net_export_w(net: IntervalNet, number: int, hour: Hour) -> int:
+    """By the schedule of a region."""
+    positions = RegionIntervals.of(net.regions[number].state.view).positions(hour[0])
+    return sum(position.power_w for position in positions.values())
+
+
+def test_a_region_that_is_held_exports_what_it_last_agreed_to_and_the_others_plan_with_it() -> None:
+    net, day = net_of(3)
+    net = IntervalNet(net.cut, net.resources, net.opens_s, HUB_NUMBERS, fallback="held")
+    offer_all(net, day[0])
+    net.run(day[0][0])
+    exported = net_export_w(net, 1, day[0])
+    assert abs(exported) > 10**7
+    for hour in day[1:]:
+        offer_all(net, hour)
+        net.unheard = {1}
+        net.run(hour[0])
+        net.unheard = set()
+        for _ in range(8):
+            net.step()
+        assert HubIntervals.of(net.hub.state.view).absent == (1,)
+        assert abs(net_export_w(net, 1, hour) - exported) <= RULES.tolerance_w * 24
+        assert abs(sum(net_export_w(net, number, hour) for number in range(3))) <= RULES.tolerance_w * 73
+    for chain in (net.hub, *net.regions):
+        check_books(chain.state.tree)
