@@ -259,7 +259,9 @@ app.command("audit")(audit_command)
 
 app.command()(readable_errors()(simulate))
 
-for _command in (*COMMANDS, pay, report):
+app.command()(readable_errors()(report))
+
+for _command in (*COMMANDS, pay):
     app.command()(readable_errors()(_command))
 
 
