@@ -67,7 +67,8 @@ def _interval(row: Mapping[str, object]) -> Json:
 
 
 def _seconds(before: datetime | None, after: datetime | None) -> float | None:
-    return None if before is None or after is None else (after - before).total_seconds()
+    """Not below zero: these are times of different chains, whose clocks differ a little."""
+    return None if before is None or after is None else max(0.0, (after - before).total_seconds())
 
 
 def _by_interval(rows: Sequence[Mapping[str, object]], place: Place, value: str) -> list[object]:
