@@ -60,14 +60,15 @@ def _distinct(table: pa.Table, column: str) -> list[str]:
 
 def _interval(row: Mapping[str, object]) -> Json:
     """With the time that its stages took on the chains."""
-    stages = [
-        cast("datetime | None", row[name]) for name in ("gate_closed_at", "agreed_at", "scheduled_at", "billed_at")
-    ]
-    seconds = []
-    for before, after in pairwise(stages):
-        known = before is not None and after is not None
-        seconds.append((after - before).total_seconds() if known and before is not None and after is not None else None)
+    names = ("gate_closed_at", "agreed_at", "scheduled_at", "billed_at")
+    times = [cast("datetime | None", row[name]) for name in names]
+    seconds = [_seconds(before, after) for before, after in pairwise(times)]
     return _plain(row) | {"stage_seconds": dict(zip(("agree", "schedule", "bill"), seconds, strict=True))}
+
+
+def _seconds(before: datetime | None, after: datetime | None) -> float | None:
+    """Not below zero: these are times of different chains, whose clocks differ a little."""
+    return None if before is None or after is None else max(0.0, (after - before).total_seconds())
 
 
 def _by_interval(rows: Sequence[Mapping[str, object]], place: Place, value: str) -> list[object]:
@@ -188,7 +189,7 @@ def _blocks(table: pa.Table) -> list[Json]:
     found = []
     for chain in _distinct(table, "chain"):
         rows = table.filter(pc.equal(table["chain"], chain)).sort_by("height").to_pylist()
-        steps = [(b["time"] - a["time"]).total_seconds() for a, b in pairwise(rows)]
+        steps = [(after["time"] - before["time"]).total_seconds() for before, after in pairwise(rows)]
         signers = [row["signers"] for row in rows if row["signers"] is not None]
         names = sorted({name for members in signers for name in members})
         found.append(

@@ -78,7 +78,7 @@ function showTiles() {
   put("tiles",
     tile(figure("cost_eur", cost, `${number(cost)} EUR`), "cost of what was agreed"),
     tile(figure("coupled", coupled, `${number(coupled)} of ${number(intervals.length)}`), "intervals coupled"),
-    tile(figure("price_range", `${low} ${high}`, lows.length ? `${number(low, 2)} to ${number(high, 2)}` : "–"), "EUR/MWh, over all buses"),
+    tile(figure("price_range", `${low} ${high}`, lows.length ? `${number(low, 1)} to ${number(high, 1)}` : "–"), "EUR/MWh, over all buses"),
     tile(figure("rounds_mean", mean, number(mean, 2)), `rounds on average, at most ${number(Math.max(0, ...rounds))}`),
     tile(figure("moved_micro", moved, `${eur(moved)} EUR`), "settled between areas"),
     tile(figure("bills", bills, number(bills)), "bills, to the micro-unit"),
@@ -114,20 +114,24 @@ function showGraph(place) {
   }
   for (const [pair, ties] of Object.entries(between)) {
     const [one, other] = pair.split("\u0000").map((region) => at[region]);
-    ties.forEach((tie, row) => edge(root, texts, tie, place, one, other, (row - (ties.length - 1) / 2) * 78));
+    ties.forEach((tie, row) => {
+      const beside = row - (ties.length - 1) / 2;
+      edge(root, texts, tie, place, one, other, beside * 84, 0.5 + beside * 0.13);
+    });
   }
   DATA.regions.forEach((region) => area_(root, region, place, at[region]));
   root.append(...texts);
   put("graph", root);
 }
 
-// A curve between two areas: as wide as its flow, with an arrow in the flow's direction.
-function edge(root, texts, tie, place, one, other, bend) {
+// A curve between two areas: as wide as its flow, with an arrow in the flow's direction; `along` is where its label is.
+function edge(root, texts, tie, place, one, other, bend, along) {
   const [color, share] = loading(tie, place), flow = tie.flow_mw[place];
   const [dx, dy] = [other[0] - one[0], other[1] - one[1]], length = Math.hypot(dx, dy) || 1;
   const normal = [-dy / length, dx / length];
   const control = [(one[0] + other[0]) / 2 + normal[0] * bend, (one[1] + other[1]) / 2 + normal[1] * bend];
-  const middle = [0, 1].map((axis) => one[axis] / 4 + control[axis] / 2 + other[axis] / 4);
+  const on = (at) => [0, 1].map((axis) => one[axis] * (1 - at) ** 2 + control[axis] * 2 * at * (1 - at) + other[axis] * at ** 2);
+  const middle = on(along);
   const wide = known(flow) ? 1.5 + (7 * Math.abs(flow)) / most : 1;
   const sorted = [tie.from_region, tie.to_region].sort()[0] === tie.from_region;
   const ahead = (flow || 0) >= 0 === sorted ? 1 : -1, turn = (Math.atan2(dy * ahead, dx * ahead) * 180) / Math.PI;
@@ -142,7 +146,7 @@ function edge(root, texts, tie, place, one, other, bend) {
   root.append(line, arrow);
   if (known(flow)) {
     const text = `${number(Math.abs(flow))} MW${share ? ` · ${number(share * 100)} %` : ""}`;
-    texts.push(svg("text", { x: middle[0], y: middle[1] - 12, "text-anchor": "middle", class: "halo" }, text));
+    texts.push(svg("text", { x: middle[0], y: middle[1] - 13, "text-anchor": "middle", class: "halo" }, text));
   }
 }
 
@@ -267,11 +271,12 @@ function showMoney() {
 }
 
 function showBills() {
-  const rows = DATA.bills.map((one) => [area(one.region), kindName(one.kind), number(one.injected_mwh), number(one.withdrawn_mwh), signed(one.credit_micro)]);
+  const traded = DATA.bills.filter((one) => one.injected_mwh || one.withdrawn_mwh);
+  const rows = traded.map((one) => [area(one.region), kindName(one.kind), number(one.injected_mwh), number(one.withdrawn_mwh), signed(one.credit_micro)]);
   const total = sum(DATA.bills.map((one) => one.credit_micro));
   const corrections = sum(DATA.bills.map((one) => one.corrections)), substituted = sum(DATA.bills.map((one) => one.substituted));
   put("bills",
-    el("p", { class: "note" }, `Metered energy at the price of each bus; negative is paid. ${number(corrections)} bills were corrected by late readings, in ${number(substituted)} the schedule stands in for a reading.`),
+    el("p", { class: "note" }, `Metered energy at the price of each bus; negative is paid. What is paid and not received is congestion rent, which stays with the area. Corrected by late readings: ${number(corrections)} bills; the schedule stands in for a reading: ${number(substituted)}.`),
     grid(["", "", "MWh in", "MWh out", "EUR"], rows, "ttnnn", ["All", "", number(sum(DATA.bills.map((one) => one.injected_mwh))), number(sum(DATA.bills.map((one) => one.withdrawn_mwh))), el("span", { "data-figure": "credit_micro", "data-value": total }, eur(total))]));
 }
 

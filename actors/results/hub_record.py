@@ -65,7 +65,7 @@ class EndedInterval:
 
 @dataclass(frozen=True, slots=True)
 class Netting:
-    """The settlement of an interval; `outcome` is None while undecided. A later one may replace an aborted one."""
+    """The settlement of an interval; `outcome` is None while it is undecided. After an abort another may follow."""
 
     interval: Interval
     sid: SettlementId

@@ -52,7 +52,7 @@ class ScheduleSet:
 class Bill:
     """A version of an interval's bill; `paid_micro` is what the block says it moved in all.
 
-    `proposed_height` is of the block in which its rows were first given, `height` where a quorum stood behind them.
+    Its rows were first given in the block of `proposed_height`; since that of `height` a quorum stands behind them.
     """
 
     interval: Interval

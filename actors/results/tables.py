@@ -137,7 +137,7 @@ SETTLEMENTS = Table(
         Column("party", _TEXT, "", "who receives (pays where negative): a region, or an owner"),
         Column("region", _TEXT, "", "on whose chain the money moves; hub for the hub's own accounts"),
         Column(
-            "counterparty", _TEXT, "", "interconnection: all regions together; netting: the hub's settlement; neutral"
+            "counterparty", _TEXT, "", "interconnection: all regions together; netting; neutral: the region's account"
         ),
         Column("amount_micro", _WHOLE, _MICRO, "received by the party; negative is paid"),
         Column("amount_eur", _REAL, "EUR", "the same"),
