@@ -1,14 +1,16 @@
 """A scenario: what a run is made of, as one YAML file. Every key has a default that is documented here.
 
-name: RTS-GMLC, 27 January 2020
-case: "2020-01-27"            # in quotes, or YAML makes it a date. MATPOWER file or folder of CSV files with series, relative to the scenario
-regions: area                 # how it is cut: area, a number, or a CSV file bus,region
-seed: 1
-devices: {meters: 3000}
-batteries:
-  - {name: hill, bus: "101", power_mw: 50, energy_mwh: 200}
-faults:
-  - {kind: kill_validators, interval: 6, validators: bravo}
+    name: RTS-GMLC, 27 January 2020
+    case: "2020-01-27"            # MATPOWER file or folder of CSV files with series; a date needs the quotes
+    regions: area                 # how it is cut: area, a number, or a CSV file bus,region
+    seed: 1
+    devices: {meters: 3000}
+    batteries:
+      - {name: hill, bus: "101", power_mw: 50, energy_mwh: 200}
+    faults:
+      - {kind: kill_validators, interval: 6, validators: bravo}
+
+Paths are relative to the file.
 """
 
 from __future__ import annotations
