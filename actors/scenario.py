@@ -37,10 +37,6 @@ class Devices(Strict):
     """Signing meters in all regions: one or two for each unit and battery, the others behind the buses with demand."""
     flexible_share: Share = 0.05
     """Of a bus's demand: what its customers would rather shed above a price than use."""
-    lying_share: Share = 0.0
-    """Of the meters behind buses: those that repeat registers, send sentinels or sign wrongly."""
-    late_share: Share = 0.0
-    """Of the meters behind buses: those whose readings come an interval later."""
     fleets: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes in which the devices of a region are."""
 
@@ -69,6 +65,10 @@ class FaultKind(StrEnum):
     """Nothing that a region says reaches the hub: it clears alone, under the consortium's fallback."""
     BYZANTINE = "byzantine"
     """These validators equivocate from this interval on."""
+    LYING_METERS = "lying_meters"
+    """A share of the meters repeat registers, send sentinels, run backwards or sign with a wrong key."""
+    LATE_READINGS = "late_readings"
+    """A share of the meters hold their readings back until this is over."""
 
 
 class Fault(Strict):
@@ -83,14 +83,37 @@ class Fault(Strict):
     """The organization whose validators it is about."""
     region: str | None = None
     """The region that it is about."""
+    share: Share | None = None
+    """Of all meters."""
+
+    @property
+    def target(self) -> str:
+        """What it is about, for people."""
+        return f"{self.share:.1%} of meters" if self.share is not None else str(self.validators or self.region)
+
+    def lasts(self, interval: int) -> bool:
+        """Whether it is on in an interval, by its number."""
+        return self.interval <= interval < self.interval + self.intervals
 
     @model_validator(mode="after")
     def _names_its_target(self) -> Fault:
-        of_region = self.kind in (FaultKind.SILENT, FaultKind.KILL_FLEET)
-        wanted, other = ("region", "validators") if of_region else ("validators", "region")
-        if getattr(self, wanted) is None or getattr(self, other) is not None:
-            raise ValueError(f"{self.kind} names {wanted}, and not {other}")
+        wanted = _TARGETS[self.kind]
+        given = [name for name in ("validators", "region", "share") if getattr(self, name) is not None]
+        if given != [wanted]:
+            raise ValueError(f"{self.kind} names {wanted}, and nothing else; {', '.join(given) or 'nothing'} is given")
         return self
+
+
+_TARGETS = {
+    FaultKind.KILL_VALIDATORS: "validators",
+    FaultKind.BYZANTINE: "validators",
+    FaultKind.KILL_FLEET: "region",
+    FaultKind.SILENT: "region",
+    FaultKind.LYING_METERS: "share",
+    FaultKind.LATE_READINGS: "share",
+}
+LASTING = (FaultKind.SILENT, FaultKind.LYING_METERS, FaultKind.LATE_READINGS)
+"""Those that are on for some intervals and then over."""
 
 
 class Market(Strict):

@@ -51,6 +51,9 @@ class Backend(Protocol):
     async def kill_validators(self, organization: str) -> None:
         """End a process with validators at once, without a word; it is started again."""
 
+    async def turn_byzantine(self, organization: str) -> None:
+        """Its validators equivocate from now on, on every chain."""
+
     async def kill_fleet(self, region: str) -> None:
         """End the first process with a region's devices; it is started again."""
 

@@ -25,14 +25,14 @@ class LocalBackend:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._nodes: list[NodeThread] = []
+        self._nodes: dict[str, NodeThread] = {}
         self._gateways: list[RegionGateway] = []
         self._failures: list[BaseException] = []
 
     async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
         """Nodes first, so that gateways find them."""
         for name, home in homes.items():
-            self._nodes.append(NodeThread(home, self._logs / f"{name}.log", self._failures.append))
+            self._nodes[name] = NodeThread(home, self._logs / f"{name}.log", self._failures.append)
         found: dict[str, RegionHandle] = {}
         for part in parts:
             gateway = RegionGateway(part.home, part.region, _fleets(part), dict(part.meter_keys))
@@ -44,6 +44,10 @@ class LocalBackend:
         """Raises ConfigurationError."""
         raise ConfigurationError(f"kill_validators {organization}: {_NEEDS_RAY}")
 
+    async def turn_byzantine(self, organization: str) -> None:
+        """Its validators equivocate from now on."""
+        self._nodes[organization].equivocate()
+
     async def kill_fleet(self, region: str) -> None:
         """Raises ConfigurationError."""
         raise ConfigurationError(f"kill_fleet {region}: {_NEEDS_RAY}")
@@ -52,7 +56,7 @@ class LocalBackend:
         """Gateways, then nodes. Raises what ended a node before."""
         for gateway in self._gateways:
             await gateway.close()
-        await asyncio.gather(*(asyncio.to_thread(node.stop) for node in self._nodes))
+        await asyncio.gather(*(asyncio.to_thread(node.stop) for node in self._nodes.values()))
         if self._failures:
             raise self._failures[0]
 

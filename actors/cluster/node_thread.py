@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from actors.cluster.equivocator import EquivocatingCore
+from coordinator.ledger.keys import load_key
 from coordinator.service.home import Home
 from coordinator.service.log import Log
 from coordinator.service.node import Node
@@ -24,10 +26,20 @@ class NodeThread:
         self._failed = failed
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop
+        self._node: Node
         self._stopping: asyncio.Event
         self._thread = threading.Thread(target=self._run, name=f"node-{self._home.settings.name}", daemon=True)
         self._thread.start()
         self._started.wait()
+
+    def equivocate(self) -> None:
+        """Break the protocol from now on, on every chain."""
+        self._loop.call_soon_threadsafe(self._turn_byzantine)
+
+    def _turn_byzantine(self) -> None:
+        signer = load_key(self._home.validator_key)
+        for chain_id, host in self._node.hosts.items():
+            host.core = EquivocatingCore(host.core, signer, chain_id)  # type: ignore[assignment]
 
     def stop(self) -> None:
         """End the node and wait until its files are closed."""
@@ -40,9 +52,12 @@ class NodeThread:
             asyncio.run(self._main())
         except BaseException as error:
             self._failed(error)
+        finally:
+            self._started.set()
 
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._started.set()
         with self._log.open("a", encoding="utf-8") as stream:
-            await Node(self._home, Log(stream)).run(stopping=self._stopping)
+            self._node = Node(self._home, Log(stream))
+            self._started.set()
+            await self._node.run(stopping=self._stopping)

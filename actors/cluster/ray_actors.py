@@ -38,6 +38,10 @@ class ValidatorHost:
         """Its id, once it runs."""
         return os.getpid()
 
+    def equivocate(self) -> None:
+        """Break the protocol from now on."""
+        self._node.equivocate()
+
     def stop(self) -> None:
         """End the node and close its ledgers."""
         self._node.stop()

@@ -116,6 +116,10 @@ class RayBackend:
         """End a process with validators at once; Ray starts it again."""
         ray.kill(self._validators[organization], no_restart=False)
 
+    async def turn_byzantine(self, organization: str) -> None:
+        """Its validators equivocate from now on; started again, they are honest."""
+        await self._validators[organization].equivocate.remote()
+
     async def kill_fleet(self, region: str) -> None:
         """End the first process with a region's devices; Ray starts it again."""
         ray.kill(self._fleets[region][0], no_restart=False)

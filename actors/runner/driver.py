@@ -11,7 +11,7 @@ from actors.cluster.backend import Backend, Part, RegionHandle
 from actors.cluster.region_gateway import RegionInterval
 from actors.runner.events import Events
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Fault, FaultKind, Scenario, faults_at
+from actors.scenario import LASTING, Fault, FaultKind, Scenario, faults_at
 from coordinator.settlement.interval.topics import Interval
 
 _BILLS_S = 15.0
@@ -61,6 +61,7 @@ class Driver:
         run, started = self._run, time.monotonic()
         interval, silent = run.intervals[number], self._silent(number)
         self._events.add("interval_opened", interval=run.times[number], number=number)
+        self._tell_lasting(number)
         speaking = [region for region in self._regions if region not in silent]
         work = [asyncio.ensure_future(self._regions[name].run_interval(interval, heights[name])) for name in speaking]
         try:
@@ -78,23 +79,32 @@ class Driver:
 
     def _silent(self, number: int) -> list[str]:
         """Regions that say nothing to the hub: their gates close when the others are through, so they clear alone."""
-        faults = [fault for fault in self._run.scenario.faults if fault.kind is FaultKind.SILENT]
-        named = {fault.region for fault in faults if fault.interval <= number < fault.interval + fault.intervals}
-        for fault in faults:
-            if number == fault.interval:
-                self._events.add("fault", fault=fault.kind, target=fault.region, number=number)
-            elif number == fault.interval + fault.intervals:
-                self._events.add("recovered", fault=fault.kind, target=fault.region, number=number)
+        named = {
+            fault.region
+            for fault in self._run.scenario.faults
+            if fault.kind is FaultKind.SILENT and fault.lasts(number)
+        }
         return [region for region in self._regions if region in named]
 
+    def _tell_lasting(self, number: int) -> None:
+        for fault in self._run.scenario.faults:
+            if fault.kind in LASTING and number in (fault.interval, fault.interval + fault.intervals):
+                kind = "fault" if number == fault.interval else "recovered"
+                self._events.add(kind, fault=fault.kind, target=fault.target, number=number)
+
     async def _inject(self, faults: Sequence[Fault]) -> None:
+        backend = self._backend
+        of_validators = {
+            FaultKind.KILL_VALIDATORS: backend.kill_validators,
+            FaultKind.BYZANTINE: backend.turn_byzantine,
+        }
         for fault in faults:
-            if fault.kind is FaultKind.KILL_VALIDATORS and fault.validators is not None:
-                self._events.add("fault", fault=fault.kind, target=fault.validators, number=fault.interval)
-                await self._backend.kill_validators(fault.validators)
+            if fault.kind in of_validators and fault.validators is not None:
+                self._events.add("fault", fault=fault.kind, target=fault.target, number=fault.interval)
+                await of_validators[fault.kind](fault.validators)
             elif fault.kind is FaultKind.KILL_FLEET and fault.region is not None:
-                self._events.add("fault", fault=fault.kind, target=fault.region, number=fault.interval)
-                await self._backend.kill_fleet(fault.region)
+                self._events.add("fault", fault=fault.kind, target=fault.target, number=fault.interval)
+                await backend.kill_fleet(fault.region)
 
     def _tell(self, number: int, done: Sequence[RegionInterval], seconds: float) -> None:
         run = self._run

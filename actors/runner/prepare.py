@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from actors.cases import run_intervals
+from actors.cases import MarketInterval, run_intervals
 from actors.cluster.backend import Part
 from actors.fleet.case_plan import BatterySite, FleetParameters, plans_of_case
 from actors.fleet.devices import devices_of
@@ -15,8 +15,7 @@ from actors.fleet.readings import Meters
 from actors.founding import BATTERY, found_consortium, owner_of
 from actors.runner.driver import Run
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Battery, Scenario
-from coordinator.ledger.codec import INT64_MAX
+from actors.scenario import Battery, FaultKind, Scenario
 from coordinator.service.errors import ConfigurationError
 from coordinator.settlement.interval.topics import Interval
 from topology.case_files import choose_regions, read_case
@@ -35,7 +34,7 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     markets = run_intervals(case, str(scenario.case), None)[: scenario.intervals]
     owners = {region: owner_of(scenario, regions, region) for region in regions}
     hours = (markets[-1].end_s - markets[0].start_s) // 3600
-    plans = plans_of_case(case, str(scenario.case), region_of_bus, owners, _parameters(scenario), hours)
+    plans = plans_of_case(case, str(scenario.case), region_of_bus, owners, _parameters(scenario, markets), hours)
     keys = {region: meter_keys(plan) for region, plan in plans.items()}
     if resume:
         folder.check(scenario)
@@ -78,18 +77,25 @@ def _check(scenario: Scenario, regions: list[str], region_of_bus: Mapping[str, s
             raise ConfigurationError(f"fault {fault.kind}: validators {fault.validators} are not one of {known}")
 
 
-def _parameters(scenario: Scenario) -> FleetParameters:
-    devices = scenario.devices
-    lying = (Lying(round(devices.lying_share * MILLION)),) if devices.lying_share else ()
-    late = (Late(round(devices.late_share * MILLION), 0, INT64_MAX),) if devices.late_share else ()
+def _parameters(scenario: Scenario, markets: Sequence[MarketInterval]) -> FleetParameters:
+    lying, late = (_times(scenario, kind, markets) for kind in (FaultKind.LYING_METERS, FaultKind.LATE_READINGS))
     return FleetParameters(
         seed=scenario.seed,
-        meters=devices.meters,
-        flexible_per_mille=round(devices.flexible_share * PER_MILLE),
+        meters=scenario.devices.meters,
+        flexible_per_mille=round(scenario.devices.flexible_share * PER_MILLE),
         batteries=tuple(_battery(one) for one in scenario.batteries),
-        lying=lying,
-        late=late,
+        lying=tuple(Lying(share, from_s=from_s, until_s=until_s) for share, from_s, until_s in lying),
+        late=tuple(Late(share, from_s, until_s) for share, from_s, until_s in late),
     )
+
+
+def _times(scenario: Scenario, kind: FaultKind, markets: Sequence[MarketInterval]) -> list[tuple[int, int, int]]:
+    """Share in millionths, and seconds from which on and until when, of faults of a kind."""
+    starts = [*(market.start_s for market in markets), markets[-1].end_s]
+    found = [fault for fault in scenario.faults if fault.kind is kind and fault.interval < len(markets)]
+    ends = [min(fault.interval + fault.intervals, len(markets)) for fault in found]
+    shares = [round((fault.share or 0) * MILLION) for fault in found]
+    return [(share, starts[fault.interval], starts[end]) for fault, end, share in zip(found, ends, shares, strict=True)]
 
 
 def _battery(given: Battery) -> BatterySite:

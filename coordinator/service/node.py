@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import grpc
@@ -95,6 +95,11 @@ class Node:
             self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
         self._interregional = Interregional(home, self._hosts, self._signer, self._log)
         self._health = health.aio.HealthServicer()
+
+    @property
+    def hosts(self) -> Mapping[bytes, ChainHost]:
+        """Its chains, by their ids; they are open once the node runs."""
+        return self._hosts
 
     async def run(self, force_rejoin: bool = False, stopping: asyncio.Event | None = None) -> None:
         """Until `stopping` is set, or a signal asks to stop where it is left out; raises what ends the node.

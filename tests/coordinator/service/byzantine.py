@@ -17,16 +17,16 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from actors.cluster.equivocator import EquivocatingCore
 from coordinator.consensus.core import Core
 from coordinator.consensus.effects import Broadcast, Effect, Send
 from coordinator.consensus.header import Header
 from coordinator.consensus.inputs import Input, Received
-from coordinator.consensus.messages import GetPayload, GetRange, Message, Proposal, Vote, Want, encode
-from coordinator.consensus.signing import Signer, VoteKind, vote_bytes
+from coordinator.consensus.messages import GetPayload, GetRange, Message, Vote, Want, encode
+from coordinator.consensus.signing import VoteKind, vote_bytes
 from coordinator.ledger.block import decode_payload
 from coordinator.ledger.transaction import Transaction, sign_transaction
 from coordinator.service import node as node_module
@@ -43,41 +43,6 @@ _USURPED_S, _VIEWS_AHEAD = 0.1, 8
 _NICE = 10
 """An attacker has a machine of its own: here it must not take the processor from those whom it attacks."""
 _RNG = random.Random(1)
-
-
-class Double:
-    """The core, and beside each vote another one that excludes it."""
-
-    def __init__(self, core: Core, signer: Signer, chain_id: bytes) -> None:
-        self._core, self._signer, self._chain_id = core, signer, chain_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._core, name)
-
-    def step(self, now_ns: int, event: Input) -> tuple[Effect, ...]:
-        """What the core does, and more."""
-        effects: list[Effect] = []
-        for effect in self._core.step(now_ns, event):
-            effects.append(effect)
-            if isinstance(effect, Broadcast):
-                effects += [Broadcast(extra, effect.recipients) for extra in self._extra(effect.message)]
-        return tuple(effects)
-
-    def _extra(self, message: Message) -> Iterator[Message]:
-        if isinstance(message, Proposal):
-            header = replace(message.header, time_ms=message.header.time_ms + 1)
-            signature = self._sign(VoteKind.NOTARIZE, message.epoch, message.view, message.parent_view, header.digest)
-            yield replace(message, header=header, signature=signature)
-        elif isinstance(message, Vote) and message.kind is VoteKind.FINALIZE:
-            signature = self._sign(VoteKind.NULLIFY, message.epoch, message.view, 0, bytes(32))
-            yield Vote(VoteKind.NULLIFY, message.epoch, message.view, 0, bytes(32), signature)
-        elif isinstance(message, Vote) and message.kind is VoteKind.NOTARIZE:
-            digest = _RNG.randbytes(32)
-            signature = self._sign(VoteKind.NOTARIZE, message.epoch, message.view, message.parent_view, digest)
-            yield replace(message, digest=digest, signature=signature)
-
-    def _sign(self, kind: VoteKind, epoch: int, view: int, parent_view: int, digest: bytes) -> bytes:
-        return self._signer.sign(vote_bytes(kind, self._chain_id, epoch, view, parent_view, digest))
 
 
 class Parrot:
@@ -114,7 +79,7 @@ class ByzantineHost(ChainHost):
         """Open, and go wrong from then on."""
         await super().open(force_rejoin)
         if self.mode == "equivocate":
-            self.core = Double(self.core, self._signer, self.genesis.chain_id)  # type: ignore[assignment]
+            self.core = EquivocatingCore(self.core, self._signer, self.genesis.chain_id)  # type: ignore[assignment]
             self._spawn(self._vote_without_a_seat())
         elif self.mode == "replay":
             self.core = Parrot(self.core)  # type: ignore[assignment]
