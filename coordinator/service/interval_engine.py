@@ -128,7 +128,7 @@ class IntervalEngine:
         bill = seat.billing.due(region)
         requests = [] if bill is None else seat.duty.bill(region, bill.interval, bill.version, bill.rows)
         requests += self._exchange(seat, hub, region)
-        relayed = [seat.duty.to_relay(hub, region), *seat.duty.exchange_to_relay(hub, region, seat.billing.recent)]
+        relayed = [seat.duty.to_relay(hub, region), *seat.duty.later_to_relay(hub, region, seat.billing.recent)]
         found += [_Owed(seat.side, request) for request in requests]
         return found + [_ToProve(seat, one) for one in relayed if one is not None and self._is_relay_turn(seat, one)]
 

@@ -165,6 +165,10 @@ class HubLedger:
         """How far the position may fall below zero."""
         return money(self.records, money_key(b"limit/", region.encode(), asset))
 
+    def claim(self, region: str, asset: str) -> int:
+        """What a region owes because nettings drew on its collateral; negative is owed to it."""
+        return money(self.records, money_key(b"claim/", region.encode(), asset))
+
     def put_limit(self, region: str, asset: str, amount: int) -> None:
         """What a region's collateral is good for."""
         set_money(self.records, money_key(b"limit/", region.encode(), asset), amount)

@@ -26,16 +26,19 @@ def collateral_owner(account: bytes) -> str | None:
 
 
 def without(legs: Sequence[Leg], excluded: Sequence[str]) -> tuple[Leg, ...]:
-    """The legs once more, those of excluded regions replaced by one leg an asset on the hub's collateral account."""
+    """The legs once more, those of excluded regions on the hub's collateral account: one leg an account and asset.
+
+    Where a region was to repay what stands on that account, nothing is left of either leg.
+    """
     assert HUB not in excluded, "the hub's own legs cannot be excluded"
-    kept = [leg for leg in legs if leg.region not in excluded]
-    for region in sorted(set(excluded)):
-        for asset in sorted({leg.asset for leg in legs if leg.region == region}):
-            net = sum(leg.amount for leg in legs if leg.region == region and leg.asset == asset)
-            assert abs(net) <= AMOUNT_MAX, f"the net of {region} leaves int64; OPEN should have refused it"
-            if net:
-                kept.append(Leg(HUB, collateral_account(region), asset, net))
-    return tuple(sorted(kept))
+    sums: dict[tuple[str, bytes, str], int] = {}
+    for leg in legs:
+        is_out = leg.region in excluded
+        place = (HUB, collateral_account(leg.region), leg.asset) if is_out else (leg.region, leg.account, leg.asset)
+        sums[place] = sums.get(place, 0) + leg.amount
+    for (_, account, _), net in sums.items():
+        assert abs(net) <= AMOUNT_MAX, f"the net of {account!r} leaves int64; OPEN should have refused it"
+    return tuple(sorted(Leg(*place, net) for place, net in sums.items() if net))
 
 
 def claims(legs: Sequence[Leg]) -> tuple[Claim, ...]:

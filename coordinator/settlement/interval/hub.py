@@ -6,7 +6,7 @@ interval_message   proof of a region's    interval       a statement of the hub:
                    message itself
 confirm_hub        a hub validator's word
 
-The hub keeps what `hub_books` and `hub_exchange` list.
+The hub keeps what `hub_books`, `hub_exchange` and `hub_claims` list.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.renetting import without
 from coordinator.settlement.escrow.types import AMOUNT_MAX, HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
 from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
-from coordinator.settlement.interval import confirmations, hub_exchange
+from coordinator.settlement.interval import confirmations, hub_claims, hub_exchange
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
 from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
 from coordinator.settlement.interval.exchange import most_due, read_tie_rules
@@ -35,7 +35,7 @@ from coordinator.settlement.interval.fallback import HELD, ZERO_EXCHANGE
 from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
 from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
-from coordinator.settlement.interval.topics import EXCHANGE_STEPS, HUB_STEPS, Interval, Step, Topic
+from coordinator.settlement.interval.topics import HUB_STEPS, LATER_STEPS, Interval, Step, Topic
 
 MESSAGE = "interval_message"
 INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
@@ -66,8 +66,9 @@ def _on_message(context: Context, content: bytes) -> None:
     is_stated = not message if topic.step is Step.SCHEDULE else digest_of(message) == digest
     if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
-    if topic.step in EXCHANGE_STEPS:
-        hub_exchange.hear(books, topic, number, message, context.block.height)
+    if topic.step in LATER_STEPS:
+        hear = hub_claims.hear if topic.step is Step.REPAY else hub_exchange.hear
+        hear(books, topic, number, message, context.block.height)
         return
     running = books.running
     if running is None:

@@ -39,7 +39,7 @@ from coordinator.settlement.interval.exchange import (
 )
 from coordinator.settlement.interval.hub_books import HubIntervals, numbers_of
 from coordinator.settlement.interval.schedules import Metered, decode_metered
-from coordinator.settlement.interval.topics import Interval, Step, Topic, exchange_nonce, read_interval
+from coordinator.settlement.interval.topics import Interval, Step, Topic, encode_amount, exchange_nonce, read_interval
 
 EXCHANGE_EVENT = "exchange"
 _KEPT = 256
@@ -207,11 +207,6 @@ def _hear_acceptance(exchanges: Exchanges, exchange: Exchange, number: int, mess
     exchanges.put(exchange)
     if not exchange.owing:
         _settle(exchanges, exchange, height)
-
-
-def encode_amount(amount: int) -> bytes:
-    """What a region accepts, as its statement says it."""
-    return Writer().int64(amount).encoded
 
 
 def _settle(exchanges: Exchanges, exchange: Exchange, height: int) -> None:

@@ -58,11 +58,12 @@ from coordinator.settlement.interval.schedules import (
 )
 from coordinator.settlement.interval.topics import (
     ATTESTED_STEPS,
-    EXCHANGE_STEPS,
     INTERVAL_BYTES,
+    LATER_STEPS,
     Interval,
     Step,
     Topic,
+    claim_nonce,
     exchange_nonce,
     netting_nonce,
     read_interval,
@@ -247,13 +248,16 @@ class RegionIntervals:
         """Ends of tie-lines."""
         return RegionTies(self.records)
 
-    def accepted(self, interval: Interval) -> int | None:
-        """What the region agrees to receive for the metered exchange of an interval, until it is paid."""
-        return self.escrow.mandate(self.exchange_nonce(interval), NEUTRAL, self.parameters.asset)
+    def accepted(self, topic: Topic) -> int | None:
+        """What the region agrees to receive by an ACCEPT or REPAY, until it is paid."""
+        return self.escrow.mandate(self.nonce_of(topic), NEUTRAL, self.parameters.asset)
 
-    def exchange_nonce(self, interval: Interval) -> bytes:
-        """Of the netting of an interval's metered exchange."""
-        return exchange_nonce(interval, self.parameters.topology, self.parameters.asset)
+    def nonce_of(self, topic: Topic) -> bytes:
+        """Of the netting that the region agrees to by an ACCEPT or REPAY."""
+        parameters = self.parameters
+        if topic.step is Step.ACCEPT:
+            return exchange_nonce(topic.interval, parameters.topology, parameters.asset)
+        return claim_nonce(topic.interval, parameters.topology, parameters.asset, self.escrow.region)
 
 
 # Offers.
@@ -317,8 +321,8 @@ def _on_confirm(context: Context, content: bytes) -> None:
         _bill(books, topic, decode_metered(message))
     elif topic.step is Step.TIES:
         books.ties.state(topic.interval, message)
-    elif topic.step is Step.ACCEPT:
-        _accept(books, topic.interval, message)
+    elif topic.step in (Step.ACCEPT, Step.REPAY):
+        _accept(books, topic, message)
     books.records.put(_STATED + topic.encode(), given.digest)
     context.emit(INTERVAL_EVENT, confirmations.event_payload(topic, given.digest))
 
@@ -329,7 +333,7 @@ def _check_expected(books: RegionIntervals, topic: Topic) -> None:
         return
     if topic.step is Step.METERED:
         return
-    if topic.step in EXCHANGE_STEPS:
+    if topic.step in LATER_STEPS:
         _check_exchange(books, topic)
         return
     if topic.step not in ATTESTED_STEPS or topic.interval != books.gate:
@@ -342,17 +346,17 @@ def _check_exchange(books: RegionIntervals, topic: Topic) -> None:
     interval, gate = topic.interval, books.gate
     if gate is None or interval > gate or topic != Topic(interval, topic.step):
         raise Rejected("unexpected", f"{topic}: not of an interval whose gate is closed")
-    known = books.ties.stated(interval) if topic.step is Step.TIES else books.accepted(interval)
+    known = books.ties.stated(interval) if topic.step is Step.TIES else books.accepted(topic)
     if known is not None:
         raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
 
 
-def _accept(books: RegionIntervals, interval: Interval, message: bytes) -> None:
-    """The region will agree to this leg of the netting of metered exchange, and to no other."""
+def _accept(books: RegionIntervals, topic: Topic, message: bytes) -> None:
+    """The region will agree to this leg of the netting, and to no other."""
     reader = Reader(message)
     amount = reader.int64()
     reader.end()
-    books.escrow.put_mandate(books.exchange_nonce(interval), NEUTRAL, books.parameters.asset, amount)
+    books.escrow.put_mandate(books.nonce_of(topic), NEUTRAL, books.parameters.asset, amount)
 
 
 def _close_gate(books: RegionIntervals, interval: Interval) -> None:

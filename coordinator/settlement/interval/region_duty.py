@@ -9,6 +9,7 @@ from coordinator.ledger.block import Block
 from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.view import View
+from coordinator.settlement.escrow.types import NEUTRAL
 from coordinator.settlement.interval.confirmations import (
     CONFIRM_REGION,
     Confirmation,
@@ -17,16 +18,16 @@ from coordinator.settlement.interval.confirmations import (
     proposal,
     proposals,
 )
-from coordinator.settlement.interval.exchange import Exchange
 from coordinator.settlement.interval.following import follow_attempt
 from coordinator.settlement.interval.hub_books import HubIntervals
+from coordinator.settlement.interval.hub_claims import amount_to_repay, repayment
 from coordinator.settlement.interval.hub_duty import Request
-from coordinator.settlement.interval.hub_exchange import Exchanges, encode_amount
+from coordinator.settlement.interval.hub_exchange import Exchanges
 from coordinator.settlement.interval.hub_state import Running
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
 from coordinator.settlement.interval.schedules import Metered, encode_metered
-from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interval, Step, Topic
+from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interval, Step, Topic, encode_amount
 from coordinator.settlement.interval.transcript import Transcript
 from coordinator.settlement.interval.turns import is_turn
 
@@ -179,7 +180,7 @@ class RegionDuty:
             return Relayed(topic, b"", stated)
         return None if message is None else Relayed(topic, message, stated)
 
-    # Metered exchange.
+    # Intervals that are over.
 
     def awaited(self, hub: View, recent: Iterable[Interval]) -> list[Awaited]:
         """Of some intervals those of which the hub lacks what this region's meters show at its ends of tie-lines."""
@@ -203,22 +204,32 @@ class RegionDuty:
         return self._word(here, region, Topic(interval, Step.TIES), encode_metered(rows))
 
     def accept(self, hub: View, region: View) -> list[Request]:
-        """Confirm amounts of metered exchange: the hub's rules, which this node has carried out, gave them."""
+        """Confirm amounts between regions: the hub's rules, which this node has carried out, gave them."""
         here, requests = RegionIntervals.of(region), []
-        for exchange in self._to_accept(hub):
-            if here.accepted(exchange.interval) is None:
-                message = encode_amount(exchange.amounts[self._number])
-                requests += self._word(here, region, Topic(exchange.interval, Step.ACCEPT), message)
+        for topic, amount in self._payable(hub).items():
+            if here.accepted(topic) is None and _can_pay(here, amount):
+                requests += self._word(here, region, topic, encode_amount(amount))
         return requests
 
-    def _to_accept(self, hub: View) -> list[Exchange]:
-        return [one for one in Exchanges.of(hub).begun() if self._number in one.owing]
+    def _payable(self, hub: View) -> dict[Topic, int]:
+        """What the hub waits for this region to accept: what it receives, in micro-units."""
+        books = HubIntervals.of(hub)
+        begun = [one for one in Exchanges(books).begun() if self._number in one.owing]
+        found = {Topic(one.interval, Step.ACCEPT): one.amounts[self._number] for one in begun}
+        topic = repayment(books, self._number)
+        return found if topic is None else found | {topic: amount_to_repay(books, self._number)}
 
-    def exchange_to_relay(self, hub: View, region: View, recent: Iterable[Interval]) -> list[Relayed]:
-        """What the region has stated about metered exchange and the hub waits for."""
+    def later_to_relay(self, hub: View, region: View, recent: Iterable[Interval]) -> list[Relayed]:
+        """What the region has stated about intervals that are over and the hub waits for."""
         here = RegionIntervals.of(region)
         found = {Topic(one.interval, Step.TIES): here.ties.stated(one.interval) for one in self.awaited(hub, recent)}
-        for exchange in self._to_accept(hub):
-            amount = here.accepted(exchange.interval)
-            found[Topic(exchange.interval, Step.ACCEPT)] = None if amount is None else encode_amount(amount)
+        for topic, amount in self._payable(hub).items():
+            if here.accepted(topic) == amount:
+                found[topic] = encode_amount(amount)
         return [Relayed(topic, text, digest_of(text)) for topic, text in found.items() if text is not None]
+
+
+def _can_pay(here: RegionIntervals, amount: int) -> bool:
+    """Whether the neutral account can: what it cannot pay it would say NO to."""
+    escrow, asset = here.escrow, here.parameters.asset
+    return escrow.free(NEUTRAL, asset) + escrow.credit_limit(NEUTRAL, asset) + amount >= 0

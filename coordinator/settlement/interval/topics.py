@@ -41,6 +41,8 @@ class Step(IntEnum):
     """Region, after the interval: what its meters show at its ends of tie-lines."""
     ACCEPT = 12
     """Region: it will agree to its part of the settlement of metered exchange."""
+    REPAY = 13
+    """Region: it will agree to pay or take what stands on its collateral account at the hub."""
 
 
 _STEPS = tuple(Step)
@@ -48,7 +50,7 @@ HUB_STEPS = (Step.RESULT, Step.STATE, Step.DECISION)
 """What hub validators confirm."""
 ATTESTED_STEPS = (Step.COMMIT, Step.SUBMIT, Step.INJECT, Step.VOTE, Step.SCHEDULE)
 """What regions confirm and the hub waits for."""
-EXCHANGE_STEPS = (Step.TIES, Step.ACCEPT)
+LATER_STEPS = (Step.TIES, Step.ACCEPT, Step.REPAY)
 """What regions confirm about intervals that are over, whatever interval is under way."""
 
 
@@ -71,7 +73,7 @@ class Interval:
 
 
 INTERVAL_BYTES = 16
-_EXCHANGE = b"gridaccord/v1/escrow/exchange\x00"
+_EXCHANGE, _CLAIM = b"gridaccord/v1/escrow/exchange\x00", b"gridaccord/v1/escrow/claim\x00"
 
 
 def read_interval(reader: Reader) -> Interval:
@@ -90,6 +92,16 @@ def netting_nonce(interval: Interval, topology: bytes, asset: str) -> bytes:
 def exchange_nonce(interval: Interval, topology: bytes, asset: str) -> bytes:
     """Of the netting of its metered exchange."""
     return hashlib.sha256(_EXCHANGE + netting_nonce(interval, topology, asset)).digest()
+
+
+def claim_nonce(interval: Interval, topology: bytes, asset: str, region: str) -> bytes:
+    """Of the netting by which a region pays or takes, in an interval, what stands on its collateral account."""
+    return hashlib.sha256(_CLAIM + netting_nonce(interval, topology, asset) + region.encode()).digest()
+
+
+def encode_amount(amount: int) -> bytes:
+    """ACCEPT and REPAY: what the region receives, in micro-units."""
+    return Writer().int64(amount).encoded
 
 
 ALONE = 2**32 - 1

@@ -208,7 +208,7 @@ class IntervalNet:
         return []
 
     def _of_exchange(self, duty: RegionDuty, region: IntervalChain) -> list[Relayed]:
-        return duty.exchange_to_relay(self.hub.state.view, region.state.view, self.intervals)
+        return duty.later_to_relay(self.hub.state.view, region.state.view, self.intervals)
 
     def _proven(self, region: IntervalChain, found: Relayed) -> bytes:
         return encode_message(event_proof(region, event_payload(found.topic, found.digest)), found.message)

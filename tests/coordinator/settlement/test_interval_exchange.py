@@ -18,9 +18,9 @@ from coordinator.settlement.interval.decisions import Agreed, TieSchedule, Trans
 from coordinator.settlement.interval.exchange import Exchange, TieLine, TieRules, amounts_due, most_due
 from coordinator.settlement.interval.hub import MESSAGE, encode_message
 from coordinator.settlement.interval.hub_books import HubIntervals
-from coordinator.settlement.interval.hub_exchange import Exchanges, encode_amount, hear
+from coordinator.settlement.interval.hub_exchange import Exchanges, hear
 from coordinator.settlement.interval.schedules import Metered, encode_metered
-from coordinator.settlement.interval.topics import Interval, Step, Topic
+from coordinator.settlement.interval.topics import Interval, Step, Topic, encode_amount
 from tests.coordinator.ledger.support import MILLION, VALIDATORS
 from tests.coordinator.settlement.interval_chain import COLLATERAL, event_proof
 from tests.coordinator.settlement.test_interval_hub import HOUR, NAMES, NEXT, PRICE, TIE_LIMIT_W, Net

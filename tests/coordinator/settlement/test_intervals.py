@@ -145,6 +145,7 @@ def test_a_region_that_the_hub_went_on_without_clears_by_itself() -> None:
     for _ in range(8):
         net.step()
     positions = RegionIntervals.of(net.regions[1].state.view).positions(day[0][0])
+    assert HubIntervals.of(net.hub.state.view).escrow.claim("2", "EUR") == 0
     assert len(positions) == len(day[0][1][1])
     assert abs(sum(position.power_w for position in positions.values())) <= RULES.tolerance_w * 24
     assert net.neutral(1) == HubIntervals.of(net.hub.state.view).escrow.position("2", "EUR")
@@ -270,5 +271,9 @@ def test_a_region_that_is_held_exports_what_it_last_agreed_to_and_the_others_pla
         assert HubIntervals.of(net.hub.state.view).absent == (1,)
         assert abs(net_export_w(net, 1, hour) - exported) <= RULES.tolerance_w * 24
         assert abs(sum(net_export_w(net, number, hour) for number in range(3))) <= RULES.tolerance_w * 73
+    escrow = HubIntervals.of(net.hub.state.view).escrow
+    assert escrow.claim("2", "EUR") == 0, "what it was owed while it was held has been paid"
+    assert [net.neutral(number) for number in range(3)] == [escrow.position(name, "EUR") for name in ("1", "2", "3")]
+    assert net.neutral(1) == sum(said.regions[1].amount for said in net.agreements())
     for chain in (net.hub, *net.regions):
         check_books(chain.state.tree)
