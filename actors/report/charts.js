@@ -182,4 +182,9 @@ function short(value) {
   if (size >= 1e4) return `${number(value / 1e3, size % 1e3 ? 1 : 0)}k`;
   return number(value, size > 0 && size < 1 ? 2 : Number.isInteger(value) ? 0 : 1);
 }
-const exponent = (value) => (value === 0 ? "0" : Math.abs(value) >= 0.01 ? number(value, 2) : value.toExponential(1).replace("-", "−"));
+const raised = (digits) => [...String(digits)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("");
+function exponent(value) {
+  if (value === 0 || Math.abs(value) >= 0.01) return number(value, value === 0 || Number.isInteger(value) ? 0 : 2);
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${digits}·10${raised(Number(power))}`;
+}

@@ -79,7 +79,7 @@ function showTiles() {
     tile(figure("cost_eur", cost, `${number(cost)} EUR`), "cost of what was agreed"),
     tile(figure("coupled", coupled, `${number(coupled)} of ${number(intervals.length)}`), "intervals coupled"),
     tile(figure("price_range", `${low} ${high}`, lows.length ? `${number(low, 1)} to ${number(high, 1)}` : "–"), "EUR/MWh, over all buses"),
-    tile(figure("rounds_mean", mean, number(mean, 2)), `rounds on average, at most ${number(Math.max(0, ...rounds))}`),
+    tile(figure("rounds_mean", mean, number(mean, 2)), `rounds, mean; at most ${number(Math.max(0, ...rounds))}`),
     tile(figure("moved_micro", moved, `${eur(moved)} EUR`), "settled between areas"),
     tile(figure("bills", bills, number(bills)), "bills, to the micro-unit"),
     tile(figure("optimum_worst", optimum ? optimum.worst : "", optimum ? exponent(optimum.worst) : "–"), "from the central optimum, at worst"));
@@ -158,6 +158,12 @@ function area_(root, region, place, [x, y]) {
   const text = (dy, value, more) => root.append(svg("text", { x, y: y + dy, "text-anchor": "middle", ...more }, value));
   text(-10, area(region), { style: "font-weight:600;font-size:13px" });
   text(10, known(price) ? number(price, 2) : "–", { style: "font-size:16px;font-weight:650" });
+  const lines = interval ? DATA.congested[place].filter((line) => line.region === region).length : 0;
+  if (lines) {
+    const badge = svg("g", {}, [svg("circle", { cx: x + 38, cy: y - 34, r: 11, fill: "var(--binding)" }), svg("text", { x: x + 38, y: y - 30, "text-anchor": "middle", style: "fill:#fff;font-weight:650" }, lines)]);
+    badge.append(svg("title", {}, `limits that bind in ${area(region)}: ${lines}`));
+    root.append(badge);
+  }
   text(26, itself ? "by itself" : "EUR/MWh", { class: "soft" });
 }
 
@@ -189,7 +195,7 @@ let chosen = 0, timer = 0;
 function choose(place) {
   chosen = place;
   document.getElementById("slider").value = place;
-  put("when", labels[place] || "");
+  put("when", labels[place] ? `${labels[place]} UTC` : "");
   showGraph(place);
   showInterval(place);
 }
@@ -206,7 +212,7 @@ function showGrid() {
   slider.max = Math.max(0, DATA.intervals.length - 1);
   slider.addEventListener("input", () => choose(Number(slider.value)));
   document.getElementById("play").addEventListener("click", play);
-  const key = legend([["below 60 % of the limit", "var(--calm)"], ["from 60 %", "var(--busy)"], ["from 90 %", "var(--full)"], ["binding", "var(--binding)"]]);
+  const key = legend([["below 60 % of the limit", "var(--calm)"], ["from 60 %", "var(--busy)"], ["from 90 %", "var(--full)"], ["binding; in an area, so many lines", "var(--binding)"]]);
   document.getElementById("graph-key").replaceWith(key);
   const dearest = DATA.intervals.map((_, place) => DATA.ties.filter((tie) => tie.binding[place]).length + DATA.congested[place].length);
   choose(Math.max(0, dearest.indexOf(Math.max(...dearest))));
@@ -270,14 +276,29 @@ function showMoney() {
   showBills();
 }
 
+// Each kind's money by area; below it what was settled with other areas, and what is left: the area's congestion rent.
 function showBills() {
-  const traded = DATA.bills.filter((one) => one.injected_mwh || one.withdrawn_mwh);
-  const rows = traded.map((one) => [area(one.region), kindName(one.kind), number(one.injected_mwh), number(one.withdrawn_mwh), signed(one.credit_micro)]);
-  const total = sum(DATA.bills.map((one) => one.credit_micro));
-  const corrections = sum(DATA.bills.map((one) => one.corrections)), substituted = sum(DATA.bills.map((one) => one.substituted));
+  const areas = DATA.regions.length <= 6 ? DATA.regions : [];
+  const total = (name, test) => sum(DATA.bills.filter(test).map((one) => one[name]));
+  const of = (region) => (one) => region === null || one.region === region;
+  const settled = (region) => (region === null ? sum(DATA.regions.map((one) => DATA.transfers[one].netting_leg)) : DATA.transfers[region].netting_leg);
+  const columns = [...areas, null], order = Object.keys(KIND_COLORS);
+  const kinds = [...new Set(DATA.bills.filter((one) => one.injected_mwh || one.withdrawn_mwh).map((one) => one.kind))];
+  kinds.sort((one, other) => order.indexOf(one) - order.indexOf(other));
+  const rows = kinds.map((kind) => {
+    const here = (region) => (one) => of(region)(one) && one.kind === kind;
+    return [kindName(kind), number(total("injected_mwh", here(null)) - total("withdrawn_mwh", here(null))), ...columns.map((region) => signed(total("credit_micro", here(region))))];
+  });
+  const bills = columns.map((region) => {
+    const value = total("credit_micro", of(region));
+    return el("span", { "data-figure": `credit_micro/${region ?? ""}`, "data-value": value, class: value < 0 ? "minus" : null }, eur(value));
+  });
+  rows.push([el("strong", {}, "bills"), "", ...bills]);
+  rows.push(["settled with other areas", "", ...columns.map((region) => signed(settled(region)))]);
+  const left = columns.map((region) => signed(settled(region) - total("credit_micro", of(region))));
   put("bills",
-    el("p", { class: "note" }, `Metered energy at the price of each bus; negative is paid. What is paid and not received is congestion rent, which stays with the area. Corrected by late readings: ${number(corrections)} bills; the schedule stands in for a reading: ${number(substituted)}.`),
-    grid(["", "", "MWh in", "MWh out", "EUR"], rows, "ttnnn", ["All", "", number(sum(DATA.bills.map((one) => one.injected_mwh))), number(sum(DATA.bills.map((one) => one.withdrawn_mwh))), el("span", { "data-figure": "credit_micro", "data-value": total }, eur(total))]));
+    el("p", { class: "note" }, `EUR received for metered energy at the price of each bus; negative is paid. ${number(total("corrections", of(null)))} bills were corrected by late readings; in ${number(total("substituted", of(null)))} the schedule stands in for a reading.`),
+    grid(["", "MWh", ...areas.map(area), "all"], rows, `tn${"n".repeat(columns.length)}`, ["stays: congestion rent", "", ...left]));
 }
 
 // Agreement, faults, proof, columns.

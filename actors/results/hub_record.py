@@ -85,19 +85,14 @@ class HubRecord:
     nettings: dict[SettlementId, Netting] = field(default_factory=dict)
     payments: dict[SettlementId, tuple[Leg, ...]] = field(default_factory=dict)
     """Legs of settlements that owners opened, once they are committed."""
-    positions: dict[str, int] = field(default_factory=dict)
-    """What each region has received over all in settlements that were committed, in micro-units."""
 
 
 def read_hub_record(run: RunFolder) -> HubRecord:
     """Raises RunError where the chain does not follow from itself, BlockRefused where a block is not valid."""
     view = run.hub.view()
-    books = HubIntervals.of(view)
-    reader = _HubReader(HubRecord(books.parameters), HubDuty("", hub_knowledge(view, run.public)))
+    reader = _HubReader(HubRecord(HubIntervals.of(view).parameters), HubDuty("", hub_knowledge(view, run.public)))
     for found, applied in replay(run.hub):
         reader.take(found, applied)
-    asset = books.parameters.asset
-    reader.record.positions = {name: books.escrow.position(name, asset) for name in books.parameters.regions}
     return reader.record
 
 

@@ -49,10 +49,11 @@ class LedgerBlock:
 def read_blocks(chain: ChainFile) -> Iterator[LedgerBlock]:
     """From block 1 on. Nothing is verified: that is what `coordinator.ledger.audit` does."""
     with chain.reading() as connection:
-        yield from _read(connection)
+        yield from blocks_of(connection)
 
 
-def _read(connection: Connection) -> Iterator[LedgerBlock]:
+def blocks_of(connection: Connection) -> Iterator[LedgerBlock]:
+    """The same, of the transaction that is open."""
     for encoded, payload, certificate in connection.execute(_BLOCKS):
         header = decode_header(encoded)
         rows = connection.execute(_RECEIPTS, (header.height,))

@@ -78,7 +78,7 @@ class MoneyChecks:
     # Within a region.
 
     def _region(self, chain: ChainFile, region: RegionRecord) -> None:
-        view = chain.view()
+        view = region.view
         books = RegionIntervals.of(view)
         credited: dict[tuple[Interval, str], int] = {}
         for bill in region.bills:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from actors.results.ledger_blocks import LedgerBlock, read_blocks
-from actors.results.run_folder import ChainFile
+from actors.results.ledger_blocks import LedgerBlock, blocks_of
+from actors.results.run_folder import ChainFile, read_view
 from coordinator.ledger.codec import Reader
 from coordinator.ledger.receipt import Event, Receipt
 from coordinator.ledger.transaction import Transaction
+from coordinator.ledger.view import View
 from coordinator.settlement.escrow.chains import ESCROW_EVENT
 from coordinator.settlement.escrow.encoding import decode_event as decode_escrow_event
 from coordinator.settlement.escrow.types import Event as EscrowEvent
@@ -69,6 +70,8 @@ class RegionRecord:
     """By interval: offers that stand, when the gate closed, schedules; bills in the order of the chain."""
 
     name: str
+    view: View
+    """The state after the last block."""
     parameters: Parameters
     resources: Mapping[str, Resource]
     offers: dict[Interval, dict[str, Curve]] = field(default_factory=dict)
@@ -140,9 +143,11 @@ def _paid(event: Event, topic: Topic) -> int:
 
 
 def read_region_record(chain: ChainFile) -> RegionRecord:
-    """The whole chain."""
-    books = RegionIntervals.of(chain.view())
-    record = RegionRecord(chain.name, books.parameters, books.resources())
-    for found in read_blocks(chain):
-        record.take(found)
+    """The whole chain as it is now."""
+    with chain.reading() as connection:
+        view = read_view(connection)
+        books = RegionIntervals.of(view)
+        record = RegionRecord(chain.name, view, books.parameters, books.resources())
+        for found in blocks_of(connection):
+            record.take(found)
     return record

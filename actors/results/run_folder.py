@@ -56,7 +56,7 @@ class ChainFile:
     def view(self) -> View:
         """The state at the last block, as the file says."""
         with self.reading() as connection:
-            return View(tree_of(connection.execute("SELECT key, value FROM state")))
+            return read_view(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class RunFolder:
     def chains(self) -> tuple[ChainFile, ...]:
         """The hub's, then the regions'."""
         return self.hub, *self.regions
+
+
+def read_view(connection: Connection) -> View:
+    """The state at the last block of the transaction that is open."""
+    return View(tree_of(connection.execute("SELECT key, value FROM state")))
 
 
 def organizations(run: Path) -> tuple[str, ...]:

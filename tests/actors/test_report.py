@@ -147,7 +147,9 @@ def test_a_browser_shows_the_figures_of_the_tables(run: Path, tables: dict[str, 
     assert int(shown["moved_micro"]) == sum(max(0, amount) for amount in by_region.values())
     bills = tables["bills"].to_pylist()
     assert int(shown["bills"]) == len({(row["interval"], row["resource"]) for row in bills})
-    assert int(shown["credit_micro"]) == sum(row["paid_micro"] for row in bills)
+    credited = {name: sum(row["paid_micro"] for row in bills if row["region"] == name) for name in by_region}
+    assert {name: int(shown[f"credit_micro/{name}"]) for name in credited} == credited
+    assert int(shown["credit_micro/"]) == sum(credited.values())
     for check in tables["checks"].to_pylist():
         assert int(shown[f"checked/{check['check']}"]) == check["checked"]
     assert f"{sum(tables['checks']['checked'].to_pylist()):,} conditions hold" in text
