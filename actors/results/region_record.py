@@ -22,7 +22,8 @@ from coordinator.settlement.interval.confirmations import (
     decode_event,
 )
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
-from coordinator.settlement.interval.region import BILLED_EVENT, OFFERS, Parameters, RegionIntervals, Resource
+from coordinator.settlement.interval.region import BILLED_EVENT, OFFERS, RegionIntervals
+from coordinator.settlement.interval.region_records import Parameters, Resource
 from coordinator.settlement.interval.schedules import (
     Curve,
     Metered,

@@ -14,7 +14,8 @@ from coordinator.ledger.state_tree import StateTree
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.view import View
 from coordinator.service.metering import Meters, devices, heard_wh, metered, meters
-from coordinator.settlement.interval.region import BILLED_UNDER, Position, RegionIntervals
+from coordinator.settlement.interval.region import BILLED_UNDER, RegionIntervals
+from coordinator.settlement.interval.region_records import Position
 from coordinator.settlement.interval.schedules import Metered
 from coordinator.settlement.interval.topics import Interval
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from coordinator.ledger.records import DEVICE, Device
 from coordinator.ledger.view import View
-from coordinator.settlement.interval.region import Position, RegionIntervals
+from coordinator.settlement.interval.region import RegionIntervals
+from coordinator.settlement.interval.region_records import Position
 from coordinator.settlement.interval.schedules import Metered, is_plausible, scheduled_wh
 from coordinator.settlement.interval.topics import Interval
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from coordinator.market.clearing import Clearing
 from coordinator.market.offers import MarketRules, Offer, StepKind, TabulatedBook, build_book, sheddable_w, tabulate
-from coordinator.settlement.interval.region import Resource
+from coordinator.settlement.interval.region_records import Resource
 from coordinator.settlement.interval.schedules import Curve, Scheduled
 from topology.arrays import IntArray
 

@@ -39,10 +39,19 @@ from coordinator.settlement.escrow.handlers import ESCROW_REGION
 from coordinator.settlement.escrow.ledger_books import RegionLedger
 from coordinator.settlement.escrow.money import money, money_key, set_sum
 from coordinator.settlement.escrow.types import AMOUNT_MAX, NEUTRAL
-from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
+from coordinator.settlement.interval.region_records import (
+    Parameters,
+    Position,
+    Resource,
+    decode_parameters,
+    decode_position,
+    decode_resource,
+    read_parameters,
+    read_resources,
+)
 from coordinator.settlement.interval.region_ties import RegionTies
 from coordinator.settlement.interval.schedules import (
     RESOURCE_MAX_W,
@@ -63,8 +72,7 @@ from coordinator.settlement.interval.topics import (
     Interval,
     Step,
     Topic,
-    claim_nonce,
-    exchange_nonce,
+    agreed_nonce,
     netting_nonce,
     read_interval,
 )
@@ -72,77 +80,8 @@ from coordinator.settlement.interval.topics import (
 NAME = "interval_region"
 OFFERS, TARGET = "interval_offers", "interval_target"
 DISPATCH_EVENT, BILLED_EVENT = "dispatch", "billed"
-_PARAMETERS, _RESOURCE, _GATE, _TARGET, _OFFER, _STATED, _SCHEDULE, _OWED = (
-    b"parameters",
-    b"resource/",
-    b"gate",
-    b"target",
-    b"offer/",
-    b"stated/",
-    b"schedule/",
-    b"owed/",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """From the region's genesis. `horizon` is for how many intervals ahead offers are taken.
-
-    Gates close `gate_closure_s` before their interval by the time of the region's blocks, or when `stepper`, a
-    participant, says so. `imbalance_spread` in 2**-20 micro-units per MWh: see `schedules.credit`.
-    """
-
-    asset: str
-    topology: bytes
-    stepper: str
-    opens_s: int
-    duration_s: int
-    gate_closure_s: int
-    horizon: int
-    imbalance_spread: int
-
-    def encode(self) -> bytes:
-        """One byte form."""
-        writer = Writer().text(self.asset).raw(self.topology).text(self.stepper).uint64(self.opens_s)
-        writer.uint32(self.duration_s).uint32(self.gate_closure_s).uint32(self.horizon)
-        return writer.int64(self.imbalance_spread).encoded
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Something that injects or withdraws at a bus, for the account of its owner."""
-
-    bus: str
-    owner: str
-
-    def encode(self) -> bytes:
-        """One byte form."""
-        return Writer().text(self.bus).text(self.owner).encoded
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A resource's schedule of an interval, and its latest bill: `credited` so far, version 0 where there is none."""
-
-    power_w: int
-    price: int
-    version: int = 0
-    metered_wh: int = 0
-    substituted: bool = False
-    credited: int = 0
-
-    def encode(self) -> bytes:
-        """One byte form."""
-        writer = Writer().int64(self.power_w).int64(self.price).uint32(self.version).int64(self.metered_wh)
-        return writer.flag(self.substituted).int64(self.credited).encoded
-
-
-def _decode_position(data: bytes) -> Position:
-    reader = Reader(data)
-    power, price, version, metered = reader.int64(), reader.int64(), reader.uint32(), reader.int64()
-    position = Position(power, price, version, metered, reader.flag(), reader.int64())
-    reader.end()
-    return position
+_PARAMETERS, _RESOURCE, _GATE, _TARGET = b"parameters", b"resource/", b"gate", b"target"
+_OFFER, _STATED, _SCHEDULE, _OWED = b"offer/", b"stated/", b"schedule/", b"owed/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +110,7 @@ class RegionIntervals:
         """From genesis."""
         data = self.records.get(_PARAMETERS)
         assert data is not None, "genesis writes the parameters of intervals"
-        reader = Reader(data)
-        names = (reader.text(), reader.raw(32), reader.text())
-        times = (reader.uint64(), reader.uint32(), reader.uint32(), reader.uint32())
-        return Parameters(*names, *times, reader.int64())
+        return decode_parameters(data)
 
     @property
     def gate(self) -> Interval | None:
@@ -200,15 +136,12 @@ class RegionIntervals:
     def resource(self, name: str) -> Resource | None:
         """A registered resource."""
         data = self.records.get(_RESOURCE + name.encode())
-        if data is None:
-            return None
-        reader = Reader(data)
-        return Resource(reader.text(), reader.text())
+        return None if data is None else decode_resource(data)
 
     def resources(self) -> dict[str, Resource]:
         """All, by name in the order of the names' bytes."""
-        found = ((key[len(_RESOURCE) :].decode(), Reader(value)) for key, value in self.records.items(_RESOURCE))
-        return {name: Resource(reader.text(), reader.text()) for name, reader in found}
+        found = self.records.items(_RESOURCE)
+        return {key[len(_RESOURCE) :].decode(): decode_resource(value) for key, value in found}
 
     def offers(self, interval: Interval) -> dict[str, Curve]:
         """What is offered for an interval, by resource."""
@@ -222,13 +155,13 @@ class RegionIntervals:
     def position(self, interval: Interval, resource: str) -> Position | None:
         """A resource's schedule and bill."""
         data = self.records.get(_SCHEDULE + interval.encode() + resource.encode())
-        return None if data is None else _decode_position(data)
+        return None if data is None else decode_position(data)
 
     def positions(self, interval: Interval) -> dict[str, Position]:
         """Schedules and bills of an interval, by resource."""
         prefix = _SCHEDULE + interval.encode()
         found = self.records.items(prefix)
-        return {key[len(prefix) :].decode(): _decode_position(value) for key, value in found}
+        return {key[len(prefix) :].decode(): decode_position(value) for key, value in found}
 
     def scheduled(self) -> list[Interval]:
         """Intervals with schedules, in the order of time. Goes through all of them."""
@@ -254,10 +187,7 @@ class RegionIntervals:
 
     def nonce_of(self, topic: Topic) -> bytes:
         """Of the netting that the region agrees to by an ACCEPT or REPAY."""
-        parameters = self.parameters
-        if topic.step is Step.ACCEPT:
-            return exchange_nonce(topic.interval, parameters.topology, parameters.asset)
-        return claim_nonce(topic.interval, parameters.topology, parameters.asset, self.escrow.region)
+        return agreed_nonce(topic, self.parameters.topology, self.parameters.asset, self.escrow.region)
 
 
 # Offers.
@@ -334,7 +264,7 @@ def _check_expected(books: RegionIntervals, topic: Topic) -> None:
     if topic.step is Step.METERED:
         return
     if topic.step in LATER_STEPS:
-        _check_exchange(books, topic)
+        _check_later(books, topic)
         return
     if topic.step not in ATTESTED_STEPS or topic.interval != books.gate:
         raise Rejected("unexpected", f"{topic}: not a statement of a region about the interval whose gate is closed")
@@ -342,11 +272,10 @@ def _check_expected(books: RegionIntervals, topic: Topic) -> None:
         raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
 
 
-def _check_exchange(books: RegionIntervals, topic: Topic) -> None:
-    interval, gate = topic.interval, books.gate
-    if gate is None or interval > gate or topic != Topic(interval, topic.step):
+def _check_later(books: RegionIntervals, topic: Topic) -> None:
+    if books.gate is None or topic.interval > books.gate or topic != Topic(topic.interval, topic.step):
         raise Rejected("unexpected", f"{topic}: not of an interval whose gate is closed")
-    known = books.ties.stated(interval) if topic.step is Step.TIES else books.accepted(topic)
+    known = books.ties.stated(topic.interval) if topic.step is Step.TIES else books.accepted(topic)
     if known is not None:
         raise Rejected("stated", f"{topic}: a quorum stands behind a message already")
 
@@ -446,38 +375,21 @@ def _pay(books: RegionIntervals, owner: str, amount: int) -> None:
 
 
 def _genesis(context: Context, section: Mapping[str, object]) -> None:
-    books, resources = RegionIntervals(context), section.get("resources")
-    parameters = Parameters(
-        text_of(section, "asset", NAME),
-        hash_of(section.get("topology"), "topology", NAME),
-        text_of(section, "stepper", NAME) if section.get("stepper") else "",
-        number_of(section, "opens_s", NAME, least=0),
-        number_of(section, "duration_s", NAME, most=SMALL),
-        number_of(section, "gate_closure_s", NAME, least=0, most=SMALL),
-        number_of(section, "horizon", NAME, most=SMALL),
-        number_of(section, "imbalance_spread", NAME, least=0),
-    )
+    books = RegionIntervals(context)
+    parameters = read_parameters(section, NAME)
     if parameters.stepper and participant_of(context.view, parameters.stepper) is None:
         raise GenesisError(f"{NAME}: stepper {parameters.stepper} is no participant; its word would close no gate")
     if context.view.get(Asset.key(parameters.asset)) is None:
         raise GenesisError(f"{NAME}: asset {parameters.asset} is none of this chain's; add it to assets")
     books.records.put(_PARAMETERS, parameters.encode())
-    if not isinstance(resources, list):
-        raise GenesisError(f"{NAME}: resources is a list of name, bus and owner")
-    for entry in resources:
-        if not isinstance(entry, dict):
-            raise GenesisError(f"{NAME}: a resource is an object of name, bus and owner")
-        name, resource = (
-            text_of(entry, "name", NAME),
-            Resource(text_of(entry, "bus", NAME), text_of(entry, "owner", NAME)),
-        )
+    for name, resource in read_resources(section, NAME):
         if books.resource(name) is not None or participant_of(context.view, resource.owner) is None:
             raise GenesisError(f"{NAME}: resource {name} stands there twice, or its owner {resource.owner} is unknown")
         books.records.put(_RESOURCE + name.encode(), resource.encode())
     books.ties.found(section, NAME)
-    for name in books.ties.owners():
-        if books.resource(name) is not None:
-            raise GenesisError(f"{NAME}: {name} is a resource and a tie-line; their meters would have the same names")
+    both = books.ties.owners().keys() & books.resources().keys()
+    if both:
+        raise GenesisError(f"{NAME}: {min(both)} is a resource and a tie-line; their meters would have the same names")
 
 
 INTERVAL_REGION = Module(

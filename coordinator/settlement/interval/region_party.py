@@ -21,7 +21,7 @@ from coordinator.market.offers import MarketRules, OfferError
 from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
 from coordinator.settlement.interval.fallback import held_injection_w
-from coordinator.settlement.interval.region import Resource
+from coordinator.settlement.interval.region_records import Resource
 from coordinator.settlement.interval.schedules import Curve, Schedule
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb

@@ -99,6 +99,13 @@ def claim_nonce(interval: Interval, topology: bytes, asset: str, region: str) ->
     return hashlib.sha256(_CLAIM + netting_nonce(interval, topology, asset) + region.encode()).digest()
 
 
+def agreed_nonce(topic: Topic, topology: bytes, asset: str, region: str) -> bytes:
+    """Of the netting that a region agrees to by an ACCEPT or REPAY."""
+    if topic.step is Step.ACCEPT:
+        return exchange_nonce(topic.interval, topology, asset)
+    return claim_nonce(topic.interval, topology, asset, region)
+
+
 def encode_amount(amount: int) -> bytes:
     """ACCEPT and REPAY: what the region receives, in micro-units."""
     return Writer().int64(amount).encoded

@@ -117,3 +117,25 @@ def test_readings_that_nobody_waits_for_are_not_looked_at() -> None:
     assert household.due() is None
     assert household.asked == 2, "for the first bill alone"
     assert RegionIntervals.of(household.chain.state.view).positions(FIRST)
+
+
+def test_tie_lines_are_stated_once_all_their_meters_speak_or_when_it_is_urgent() -> None:
+    ties = [{"name": name, "owner": "bob"} for name in ("tie-1", "tie-2", "tie-3")]
+    household = Household(scheduled_region(ties=ties))
+    household.due()
+    assert household.billing.recent == (FIRST,)
+    assert household.billing.tie_rows(FIRST, is_urgent=True) is None, "there are no meters"
+    household.register("bob", "tie-1.injected", "tie-1.withdrawn", "tie-2.injected")
+    household.register("alice", "tie-3.injected")
+    household.due()
+    assert household.billing.tie_rows(FIRST, is_urgent=True) is None, "they are silent"
+    household.energy_wh = {"tie-1.injected": 1, "tie-1.withdrawn": 3}
+    household.read()
+    household.due()
+    assert household.billing.tie_rows(FIRST, is_urgent=False) is None
+    assert household.billing.tie_rows(FIRST, is_urgent=True) == (Metered("tie-1", -7200),)
+    household.energy_wh["tie-2.injected"] = 5
+    household.read()
+    household.due()
+    rows = (Metered("tie-1", -7200), Metered("tie-2", 18_000))
+    assert household.billing.tie_rows(FIRST, is_urgent=False) == rows

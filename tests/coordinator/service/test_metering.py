@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator.ledger.registry import add_device
 from coordinator.service.metering import Meters, Register, metered, meters, register_place
-from coordinator.settlement.interval.region import Position
+from coordinator.settlement.interval.region_records import Position
 from coordinator.settlement.interval.schedules import Metered
 from tests.coordinator.settlement.test_interval_hub import HOUR, Net
 

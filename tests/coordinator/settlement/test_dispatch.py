@@ -9,7 +9,7 @@ from coordinator.market.clearing import Problem
 from coordinator.market.offers import MICRO, MarketRules
 from coordinator.market.offers import Step as OfferStep
 from coordinator.settlement.interval.dispatch import offered, scheduled
-from coordinator.settlement.interval.region import Resource
+from coordinator.settlement.interval.region_records import Resource
 from coordinator.settlement.interval.schedules import Curve
 from topology.dc import build_dc_network
 from topology.grid import Branch, Bus, Grid

@@ -80,8 +80,8 @@ def state(chain: IntervalChain, topic: Topic, message: bytes, count: int = 3) ->
     return code
 
 
-def scheduled_region() -> IntervalChain:
-    chain = region()
+def scheduled_region(**changes: object) -> IntervalChain:
+    chain = region(**changes)
     assert offer(chain, "alice", FIRST, unit=UNIT) == ""
     assert offer(chain, "bob", FIRST, load=LOAD) == ""
     assert state(chain, Topic(FIRST, Step.GATE), b"") == ""
@@ -232,6 +232,8 @@ def test_a_schedule_as_a_meter_would_show_it() -> None:
         ({"horizon": 0}, "horizon"),
         ({"stepper": "nobody"}, "stepper nobody is no participant"),
         ({"asset": "USD"}, "asset USD is none of this chain's"),
+        ({"ties": [{"name": "tie-1", "owner": "nobody"}]}, "owner nobody is unknown"),
+        ({"ties": [{"name": "unit", "owner": "bob"}]}, "unit is a resource and a tie-line"),
     ],
 )
 def test_a_genesis_that_cannot_be_is_refused_by_name(changes: dict[str, object], said: str) -> None:
