@@ -84,7 +84,7 @@ class HubRecord:
     messages: list[Message] = field(default_factory=list)
     nettings: dict[SettlementId, Netting] = field(default_factory=dict)
     payments: dict[SettlementId, tuple[Leg, ...]] = field(default_factory=dict)
-    """Legs of settlements that owners opened, once they are committed."""
+    """Legs of what owners opened, and of nettings of metered exchange and claims, once they are committed."""
 
 
 def read_hub_record(run: RunFolder) -> HubRecord:
@@ -167,8 +167,8 @@ class _HubReader:
 
     def _opened(self, said: Opened, time_ms: int) -> None:
         opening = said.opening.open
-        if opening.kind is Kind.NETTING:
-            interval = self._interval_of[opening.nonce]
+        interval = self._interval_of.get(opening.nonce) if opening.kind is Kind.NETTING else None
+        if interval is not None:
             self.record.nettings[said.sid] = Netting(interval, said.sid, opening.legs, time_ms)
         else:
             self._open_payments[said.sid] = opening.legs
