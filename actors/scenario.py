@@ -151,8 +151,10 @@ class Scenario(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     intervals: Annotated[int, Field(ge=1)] | None = None
     """How many of the case's intervals; all where it is left out."""
-    clock: Literal["simulated"] = "simulated"
-    """Intervals follow each other as soon as they can."""
+    clock: Literal["simulated", "wall"] = "simulated"
+    """simulated: intervals follow each other as soon as they can. wall: one opens every `interval_s`."""
+    interval_s: Annotated[float, Field(gt=0)] | None = None
+    """With a wall clock; the intervals' own length where it is left out."""
     organizations: Annotated[tuple[Name, ...], Field(min_length=4)] = ("alpha", "bravo", "charlie", "delta")
     """Each runs a process with a validator of every region and a seat of the hub."""
     devices: Devices = Devices()

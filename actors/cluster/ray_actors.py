@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from actors.cluster.backend import Part
 from actors.cluster.fleet_handle import encoded
 from actors.cluster.node_thread import NodeThread
@@ -34,9 +36,10 @@ class ValidatorHost:
     def __init__(self, home: str, log: str) -> None:
         self._node = NodeThread(Path(home), Path(log), lambda _: os._exit(_FAILED))
 
-    def process(self) -> int:
-        """Its id, once it runs."""
-        return os.getpid()
+    def place(self) -> str:
+        """The node of the Ray cluster that it is on, by its id, once it runs."""
+        found: str = ray.get_runtime_context().get_node_id()
+        return found
 
     def equivocate(self) -> None:
         """Break the protocol from now on."""

@@ -83,7 +83,7 @@ class RayBackend:
             where = {} if placed is None else {"scheduling_strategy": _bundle(placed, number)}
             options = {"num_cpus": 0, "max_restarts": _STARTS, "name": f"validators-{name}", **where}
             self._validators[name] = host.options(**options).remote(str(home), str(self._logs / f"{name}.log"))
-        await asyncio.gather(*(actor.process.remote() for actor in self._validators.values()))
+        await asyncio.gather(*(actor.place.remote() for actor in self._validators.values()))
         for part in parts:
             self._regions[part.region] = self._region(part)
         return self._regions
@@ -111,6 +111,10 @@ class RayBackend:
         actor = ray.remote(RegionActor).options(num_cpus=0, max_restarts=_STARTS, name=f"region-{part.region}")
         self._gateways[part.region] = gateway = actor.remote()
         return RemoteRegion(gateway, part, fleets)
+
+    def places(self) -> dict[str, str]:
+        """The node of the Ray cluster that each organization's process is on, by its id."""
+        return {name: ray.get(actor.place.remote()) for name, actor in self._validators.items()}
 
     async def kill_validators(self, organization: str) -> None:
         """End a process with validators at once; Ray starts it again."""

@@ -44,11 +44,19 @@ class Driver:
         heights = dict(progress.heights) or {part.region: 1 for part in run.parts}
         try:
             await self._start()
+            opens = time.monotonic()
             for number in range(progress.next_interval, len(run.intervals)):
+                await asyncio.sleep(max(0.0, opens - time.monotonic()))
+                opens += self._pace_s()
                 heights = await self._interval(number, heights)
             await self._bills(heights)
         finally:
             await self._backend.stop()
+
+    def _pace_s(self) -> float:
+        """From the opening of an interval to that of the next one, at least."""
+        scenario = self._run.scenario
+        return 0.0 if scenario.clock == "simulated" else scenario.interval_s or self._run.intervals[0].duration_s
 
     async def _start(self) -> None:
         run, started = self._run, time.monotonic()
