@@ -25,7 +25,7 @@ from topology.dc import build_dc_network
 from topology.regions import RegionCut, cut_network
 
 DAY = Path(__file__).parents[3] / "examples" / "rts_gmlc" / "2020-01-27"
-TIE_METERS: dict[str, object] = {"tolerance_wh": 10, "disagreement": "schedule", "blocks": 40}
+TIE_METERS: dict[str, object] = {"tolerance_wh": 10, "disagreement": "schedule", "blocks": 40, "collateral": 10**9}
 Hour = tuple[Interval, list[dict[str, tuple[str, Curve]]], int]
 
 
