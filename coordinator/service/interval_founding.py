@@ -17,6 +17,7 @@ intervals:
     tolerance_wh: 1000               # within it the mean of the meters at both ends counts
     disagreement: schedule           # beyond it: mean, smaller, larger, from_end, to_end or schedule
     blocks: 600                      # of the hub, after the first region has stated its meters: the rest are silent
+    collateral: 100000000000         # set aside for each region beside that of the coupling, until it is settled
 
 Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`; a tie-line is `tie-<id>`
 in both regions at its ends, metered there by the owner of the region's resources.
@@ -71,6 +72,7 @@ class TieMeters(Strict):
     tolerance_wh: Annotated[int, Field(ge=0, le=INT64_MAX)] = 1000
     disagreement: Literal["mean", "smaller", "larger", "from_end", "to_end", "schedule"] = "schedule"
     blocks: Blocks = 600
+    collateral: Micro = 0
 
 
 class IntervalSettings(Strict):

@@ -26,19 +26,6 @@ LOAD, ENERGY_WH = "load-101", 40_000_000
 METER = f"{LOAD}.withdrawn"
 
 
-class NoReadings:
-    """Of meters that never spoke."""
-
-    def before(self, device: str, start_s: int) -> None:
-        return None
-
-    def between(self, device: str, start_s: int, end_s: int) -> list[None]:
-        return []
-
-    def after(self, device: str, start_s: int) -> None:
-        return None
-
-
 @dataclass
 class RunMaker:
     """Goes through hours, and writes what came of them."""
@@ -72,7 +59,7 @@ class RunMaker:
         """What validators say of an interval's energy when no meter is read; of some resources what was read."""
         region, duties = self.net.regions[number], self.net.region_duties[number]
         books = RegionIntervals.of(region.state.view)
-        rows = metered(NoReadings(), meters(region.state.view), interval, books.positions(interval))
+        rows = metered({}, meters(region.state.view), interval, books.positions(interval))
         if only:
             rows = [type(row)(row.resource, -ENERGY_WH) for row in rows if row.resource in only]
         for _ in VALIDATORS:

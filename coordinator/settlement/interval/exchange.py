@@ -38,11 +38,15 @@ class TieLine:
 
 @dataclass(frozen=True, slots=True)
 class TieRules:
-    """From the hub's genesis. `blocks` after the first region has spoken the others are gone on without."""
+    """From the hub's genesis. `blocks` after the first region has spoken the others are gone on without.
+
+    `collateral` is set aside for each region before it is coupled, in micro-units, until its exchange is settled.
+    """
 
     lines: tuple[TieLine, ...]
     meters: MeterRules
     blocks: int
+    collateral: int = 0
 
     def of(self, region: str) -> tuple[str, ...]:
         """The tie-lines of which a region has an end."""
@@ -51,7 +55,7 @@ class TieRules:
     def encode(self) -> bytes:
         """One byte form."""
         writer = Writer().int64(self.meters.tolerance_wh).uint32(self.meters.disagreement.value).uint64(self.blocks)
-        writer.uint32(len(self.lines))
+        writer.int64(self.collateral).uint32(len(self.lines))
         for line in self.lines:
             writer.text(line.name).text(line.from_region).text(line.to_region).int64(line.limit_w)
         return writer.encoded
@@ -60,12 +64,13 @@ class TieRules:
 def decode_tie_rules(data: bytes) -> TieRules:
     """The inverse of `TieRules.encode`."""
     reader = Reader(data)
-    meters, blocks = MeterRules(reader.int64(), MeterRule(reader.uint32())), reader.uint64()
+    meters = MeterRules(reader.int64(), MeterRule(reader.uint32()))
+    blocks, collateral = reader.uint64(), reader.int64()
     lines = tuple(
         TieLine(reader.text(), reader.text(), reader.text(), reader.int64()) for _ in range(read_count(reader))
     )
     reader.end()
-    return TieRules(lines, meters, blocks)
+    return TieRules(lines, meters, blocks, collateral)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +170,9 @@ def read_tie_rules(section: Mapping[str, object], regions: Sequence[str], module
     if rule.upper() not in MeterRule.__members__:
         known = ", ".join(name.lower() for name in MeterRule.__members__)
         raise GenesisError(f"{module}: disagreement is one of {known}, not {rule}")
-    tolerance_wh = number_of(meters, "tolerance_wh", module, least=0)
-    return TieRules(lines, MeterRules(tolerance_wh, MeterRule[rule.upper()]), number_of(meters, "blocks", module))
+    tolerance_wh, collateral = (number_of(meters, name, module, least=0) for name in ("tolerance_wh", "collateral"))
+    believed = MeterRules(tolerance_wh, MeterRule[rule.upper()])
+    return TieRules(lines, believed, number_of(meters, "blocks", module), collateral)
 
 
 def _read_line(tie: Mapping[str, object], module: str) -> TieLine:

@@ -138,13 +138,15 @@ def _check_expected(books: HubIntervals, running: Running, topic: Topic, number:
 
 
 def _set_aside(books: HubIntervals, interval: Interval, number: int) -> None:
-    """Collateral, before a region is coupled; once an interval."""
+    """Collateral, before a region is coupled; once an interval. Both parts of it or neither."""
     escrow, parameters, nonce = books.escrow, books.parameters, books.nonce(interval)
     name = parameters.regions[number]
     if escrow.reserved(nonce, name, parameters.asset):
         return
     try:
+        reserve(escrow, nonce, name, parameters.asset, parameters.collateral + hub_exchange.collateral(books))
         escrow.apply(reserve(escrow, nonce, name, parameters.asset, parameters.collateral))
+        hub_exchange.set_aside(books, interval, name)
     except EscrowRefused as error:
         raise Rejected("no_collateral", str(error)) from None
 
@@ -324,6 +326,7 @@ def _end(books: HubIntervals, running: Running, *, coupled: bool, release: bool 
         books.escrow.apply(HubTransition(released=(books.nonce(running.interval),)))
     books.put_end(running)
     if not coupled:
+        hub_exchange.release(books, running.interval)
         books.let_go(books.held())
     _age_session(books, coupled)
     payload = Writer().raw(running.interval.encode()).flag(coupled).raw(numbers_of(running.excluded)).encoded

@@ -1,7 +1,8 @@
 """The hub's part in the settlement of metered exchange over tie-lines, interval by interval, beside the one under way.
 
     TIES     a region's proven statement of its meters, once the interval is over
-    amounts  by the rules of genesis, when all have stated or `blocks` after the first; collateral is set aside
+    amounts  by the rules of genesis, when all have stated or `blocks` after the first; collateral is set aside for
+             exactly that, in place of what was before the coupling
     ACCEPT   a region's proven statement that it agrees to its amount
     netting  one settlement with a leg a region, by the escrow protocol; on its collateral where it has not accepted
 
@@ -129,7 +130,26 @@ def begin(books: HubIntervals, interval: Interval, ties: tuple[TieSchedule, ...]
     exchanges.put(Exchange(interval, ties))
     waiting = [exchange.interval for exchange in exchanges.all() if not exchange.since_height]
     for old in islice(waiting, max(0, len(waiting) - _KEPT)):
+        release(books, old)
         exchanges.forget(old)
+
+
+def collateral(books: HubIntervals) -> int:
+    """What is set aside for a region's exchange, in micro-units."""
+    rules = Exchanges(books).rules
+    return 0 if rules is None else rules.collateral
+
+
+def set_aside(books: HubIntervals, interval: Interval, name: str) -> None:
+    """Collateral for what a region may come to owe, before it is coupled. Raises EscrowRefused."""
+    nonce, asset, amount = Exchanges(books).nonce(interval), books.parameters.asset, collateral(books)
+    if amount and not books.escrow.reserved(nonce, name, asset):
+        books.escrow.apply(reserve(books.escrow, nonce, name, asset, amount))
+
+
+def release(books: HubIntervals, interval: Interval) -> None:
+    """Nobody will owe anything."""
+    books.escrow.apply(HubTransition(released=(Exchanges(books).nonce(interval),)))
 
 
 def hear(books: HubIntervals, topic: Topic, number: int, message: bytes, height: int) -> None:
@@ -187,7 +207,7 @@ def _compute(exchanges: Exchanges, exchange: Exchange, height: int) -> None:
 def _set_aside(exchanges: Exchanges, interval: Interval, amounts: tuple[int, ...]) -> set[str]:
     """Collateral for exactly what regions owe; whose does not suffice."""
     books, nonce, poor = exchanges.books, exchanges.nonce(interval), set()
-    books.escrow.apply(HubTransition(released=(nonce,)))
+    release(books, interval)
     for name, amount in zip(books.parameters.regions, amounts, strict=True):
         if amount < 0:
             try:

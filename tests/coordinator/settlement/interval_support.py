@@ -47,6 +47,8 @@ class IntervalNet:
     unheard: set[int] = field(default_factory=set)
     """Regions whose statements nobody relays."""
     fallback: str = "zero_exchange"
+    collateral: int = COLLATERAL
+    """Of each region, as hub validators judge agreements by it."""
     tie_meters: dict[str, object] | None = None
     """Rules of metered exchange; none of it without."""
     tie_rows: Callable[[int, Interval], tuple[Metered, ...] | None] = field(default=lambda _number, _interval: None)
@@ -129,7 +131,7 @@ class IntervalNet:
 
     def new_hub_duty(self, name: str) -> HubDuty:
         """Of a validator that remembers nothing."""
-        known = HubKnowledge(self.public, RULES, "EUR", COLLATERAL, meters_ties=self.tie_meters is not None)
+        known = HubKnowledge(self.public, RULES, "EUR", self.collateral, meters_ties=self.tie_meters is not None)
         return HubDuty(name, known)
 
     def forget(self, number: int) -> None:

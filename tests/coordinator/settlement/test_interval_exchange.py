@@ -23,7 +23,7 @@ from coordinator.settlement.interval.schedules import Metered, encode_metered
 from coordinator.settlement.interval.topics import Interval, Step, Topic, encode_amount
 from tests.coordinator.ledger.support import MILLION, VALIDATORS
 from tests.coordinator.settlement.interval_chain import COLLATERAL, event_proof
-from tests.coordinator.settlement.test_interval_hub import HOUR, NAMES, NEXT, PRICE, TIE_LIMIT_W, Net
+from tests.coordinator.settlement.test_interval_hub import HOUR, NAMES, NEXT, PRICE, TIE_COLLATERAL, TIE_LIMIT_W, Net
 
 TIES = {"tie-1": ("A", "B"), "tie-2": ("B", "C"), "tie-3": ("A", "C")}
 MW = MILLION
@@ -208,6 +208,31 @@ def test_a_debit_that_no_collateral_covers_is_not_paid_out_to_others() -> None:
     check_all_books(net)
 
 
+def test_collateral_is_set_aside_before_the_coupling_until_exchange_is_settled() -> None:
+    net = coupled_net()
+    assert [net.books.escrow.coupling_exposure(name, "EUR") for name in NAMES] == [TIE_COLLATERAL] * 3
+    all_metered(net)
+    owed = [net.books.escrow.coupling_exposure(name, "EUR") for name in NAMES]
+    assert owed == [0, 10 * WORTH, 0], "exactly what B is to pay"
+    accept(net, "A", 10)
+    accept(net, "B", -10)
+    net.settle()
+    assert [net.books.escrow.coupling_exposure(name, "EUR") for name in NAMES] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("order", ["ABC", "ACB"])
+def test_who_lacks_collateral_for_exchange_is_not_coupled(order: str) -> None:
+    net = Net(ties=TIES)
+    view = net.hub.state.view
+    HubIntervals.of(view).escrow.put_limit("C", "EUR", COLLATERAL + TIE_COLLATERAL - 1)
+    net.hub.state = replace(net.hub.state, tree=view.tree)
+    net.close_gates()
+    codes = dict(zip(order, net.say(Step.COMMIT, *order), strict=True))
+    assert codes == {"A": "", "B": "", "C": "no_collateral" if order == "ABC" else ""}
+    assert net.books.escrow.coupling_exposure("C", "EUR") == 0
+    assert 2 not in net.books.slots()
+
+
 def test_no_meter_is_believed_beyond_what_its_tie_can_carry() -> None:
     net = coupled_net("larger")
     metered(net, "A", tie_1=-(TIE_LIMIT_W // MW + 1))
@@ -253,6 +278,7 @@ def test_an_interval_that_was_not_coupled_has_no_exchange() -> None:
     pass_blocks(net, 80)
     assert [coupled for _, coupled in net.ends()] == [False]
     assert exchange(net) is None
+    assert [net.books.escrow.coupling_exposure(name, "EUR") for name in NAMES] == [0, 0, 0]
 
 
 def test_an_agreement_has_a_schedule_for_each_tie_and_none_that_leaves_int64() -> None:

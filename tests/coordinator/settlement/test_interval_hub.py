@@ -39,7 +39,7 @@ HOUR = Interval(3600, 3600)
 NEXT = Interval(7200, 3600)
 NAMES = ("A", "B", "C")
 PRICE = 30 * MILLION << 20
-TIE_LIMIT_W = 500 * MILLION
+TIE_LIMIT_W, TIE_COLLATERAL = 500 * MILLION, 10**9
 
 
 @dataclass
@@ -68,7 +68,8 @@ class Net:
         if self.ties:
             lines = self.ties.items()
             on_hub["ties"] = [{"name": n, "from": a, "to": b, "limit_w": TIE_LIMIT_W} for n, (a, b) in lines]
-            on_hub["tie_meters"] = {"tolerance_wh": 10, "disagreement": self.disagreement, "blocks": 5}
+            rules = {"tolerance_wh": 10, "disagreement": self.disagreement, "blocks": 5}
+            on_hub["tie_meters"] = {**rules, "collateral": TIE_COLLATERAL}
         windows = {"window_min": 1, "window_max": 20, "netting_window": 4}
         self.hub = IntervalChain(
             modules=(CORE, ESCROW_HUB, INTERVAL_HUB), sections={"escrow_hub": windows, "interval_hub": on_hub}

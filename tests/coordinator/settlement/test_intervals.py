@@ -25,7 +25,7 @@ from topology.dc import build_dc_network
 from topology.regions import RegionCut, cut_network
 
 DAY = Path(__file__).parents[3] / "examples" / "rts_gmlc" / "2020-01-27"
-TIE_METERS: dict[str, object] = {"tolerance_wh": 10, "disagreement": "schedule", "blocks": 40}
+TIE_METERS: dict[str, object] = {"tolerance_wh": 10, "disagreement": "schedule", "blocks": 40, "collateral": 10**9}
 Hour = tuple[Interval, list[dict[str, tuple[str, Curve]]], int]
 
 
@@ -195,6 +195,22 @@ def test_a_region_that_was_ready_alone_is_not_held_to_the_interval_that_never_be
     offer_all(net, day[1])
     net.run(day[1][0])
     assert HubIntervals.of(net.hub.state.view).absent == (2,)
+
+
+def test_a_region_that_would_owe_too_much_where_it_is_held_is_let_go_of() -> None:
+    net, day = net_of(2)
+    net = IntervalNet(net.cut, net.resources, net.opens_s, HUB_NUMBERS, fallback="held")
+    offer_all(net, day[0])
+    net.run(day[0][0])
+    owed = -net.agreements()[0].regions[1].amount
+    net.collateral, net.unheard = owed // 2, {1}
+    net.forget_hub()
+    offer_all(net, day[1])
+    net.run(day[1][0])
+    books = HubIntervals.of(net.hub.state.view)
+    assert books.absent == (1,)
+    assert sorted(books.held()) == [0, 2]
+    assert abs(net_export_w(net, 0, day[1]) + net_export_w(net, 2, day[1])) <= RULES.tolerance_w * 73
 
 
 def test_metered_exchange_is_settled_while_the_next_interval_is_coupled() -> None:
