@@ -14,9 +14,8 @@ from math import gcd
 
 import numpy as np
 
-from actors.fleet.plan import FleetError, FleetPlan
+from actors.fleet.plan import FleetPlan
 from coordinator.consensus.signing import Ed25519Signer
-from coordinator.ledger.readings import BATCH_COLUMNS_MAX
 from coordinator.service.metering import INJECTED, WITHDRAWN
 from coordinator.settlement.escrow.netting import WATT_SECONDS_PER_WH
 from topology.arrays import IntArray
@@ -63,10 +62,7 @@ class Devices:
 
 
 def devices_of(plan: FleetPlan) -> Devices:
-    """Raises FleetError for more than a batch of readings has columns."""
-    if plan.meters > BATCH_COLUMNS_MAX:
-        problem = f"{plan.meters} meters; a batch holds {BATCH_COLUMNS_MAX}"
-        raise FleetError(f"fleet of {plan.region}: {problem}, so cut the plan into shards")
+    """All that the plan says of them, in columns."""
     groups = list(_groups(plan))
     names = [name for _, _, meters in groups for name in meters]
     sizes = np.array([len(meters) for _, _, meters in groups], dtype=np.int64)

@@ -31,7 +31,7 @@ from actors.fleet.readings import Meters
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.genesis import Genesis
-from coordinator.ledger.readings import MeterBatch
+from coordinator.ledger.readings import BATCH_COLUMNS_MAX, MeterBatch
 from coordinator.settlement.interval.schedules import Curve, Offers
 from coordinator.settlement.interval.topics import Interval
 from protos.gridaccord.v1 import ledger_pb2 as pb
@@ -63,7 +63,10 @@ class Fleet:
 
     @staticmethod
     def make(plan: FleetPlan, genesis: Genesis) -> Fleet:
-        """New devices before the plan's first interval. Raises FleetError."""
+        """New devices before the plan's first interval. Raises FleetError for more than a batch has columns."""
+        if plan.meters > BATCH_COLUMNS_MAX:
+            problem = f"{plan.meters} meters, and a batch of readings has at most {BATCH_COLUMNS_MAX} columns"
+            raise FleetError(f"fleet of {plan.region}: {problem}; cut the plan into shards")
         return Fleet(plan, genesis)
 
     @property
@@ -165,13 +168,13 @@ class Fleet:
     @staticmethod
     def restore(plan: FleetPlan, genesis: Genesis, data: bytes) -> Fleet:
         """A fleet as it was at a snapshot. Raises FleetError for one of another plan."""
-        fleet = Fleet(plan, genesis)
+        fleet = Fleet.make(plan, genesis)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as found:
                 state = dict(found)
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise FleetError(f"snapshot: it cannot be read ({error}); begin anew or take an older one") from None
-        if state.pop("plan").tobytes() != plan.digest:
+        if "plan" not in state or state.pop("plan").tobytes() != plan.digest:
             raise FleetError("snapshot: it is of another plan; resume with the scenario and shards it was taken with")
         fleet._operated = int(state.pop("operated")[0])
         stored = state.pop("stored").tolist()

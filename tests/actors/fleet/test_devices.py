@@ -237,6 +237,12 @@ def test_a_snapshot_is_of_one_plan() -> None:
     assert not any(key in data for key in secret)
 
 
+def test_a_fleet_has_no_more_devices_than_a_batch_has_columns() -> None:
+    made = plan(households=2**16)
+    with pytest.raises(FleetError, match="cut the plan into shards"):
+        new_fleet(made)
+
+
 def test_plans_that_cannot_be_are_refused_by_name() -> None:
     made = plan()
     with pytest.raises(FleetError, match="without gaps"):

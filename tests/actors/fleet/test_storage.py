@@ -106,3 +106,12 @@ def test_a_battery_waits_for_the_dear_hour_and_buys_in_the_cheap_one() -> None:
     curve = storage.offer(battery, dear_then_cheap[0], 5 * storage.UNITS_PER_WH, HOUR_S)
     power_w = curve.fixed_w + sum(step.width_w for step in curve.steps if step.price_micro_per_mwh <= 100)
     assert power_w == 4, "it sells all that it has: 5 Wh give 4.5"
+
+
+@given(batteries(), st.integers(0, 200_000_000), durations)
+def test_losses_are_never_rounded_in_favour_of_the_battery(
+    battery: PlannedBattery, power_w: int, duration_s: int
+) -> None:
+    energy = power_w * duration_s * 1000
+    assert storage.released_by(battery, power_w, duration_s) * battery.discharge_per_mille >= energy * 1000
+    assert storage.stored_by(battery, power_w, duration_s) * 1000 <= energy * battery.charge_per_mille
