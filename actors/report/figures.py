@@ -21,8 +21,8 @@ Json = dict[str, object]
 Tables = Mapping[str, pa.Table]
 Place = Mapping[datetime, int]
 
-BETWEEN_REGIONS = ("energy", "loop_flow", "interface_share", "links")
-"""Reasons for which regions receive or pay; `netting_leg` is what moves their sum."""
+BETWEEN_REGIONS = ("energy", "loop_flow", "interface_share", "links", "exchange")
+"""Reasons for which regions receive or pay; legs of settlements are what moves it."""
 
 
 def figures(tables: Tables) -> Json:
@@ -135,11 +135,15 @@ def _congested(table: pa.Table, place: Place) -> list[list[Json]]:
 
 
 def _transfers(table: pa.Table, regions: Sequence[str]) -> Json:
-    """What each region receives from the others over all, by reason, and what nettings moved; micro-units."""
-    rows = table.group_by(["party", "reason"]).aggregate([("amount_micro", "sum")]).to_pylist()
-    reasons = (*BETWEEN_REGIONS, "netting_leg")
-    sums = {(row["party"], row["reason"]): row["amount_micro_sum"] for row in rows}
-    return {region: {reason: sums.get((region, reason), 0) for reason in reasons} for region in regions}
+    """What each region receives from the others in all, by reason, and what was settled of it, in micro-units."""
+    rows = table.group_by(["party", "region", "reason", "outcome"]).aggregate([("amount_micro", "sum")]).to_pylist()
+    found: dict[str, dict[str, int]] = {region: dict.fromkeys((*BETWEEN_REGIONS, "settled"), 0) for region in regions}
+    for row in rows:
+        is_own = row["party"] == row["region"] and row["party"] in found
+        reason = "settled" if row["outcome"] == "commit" else row["reason"]
+        if is_own and reason in found[row["party"]]:
+            found[row["party"]][reason] += row["amount_micro_sum"]
+    return cast(Json, found)
 
 
 def _nettings(table: pa.Table) -> Json:

@@ -13,6 +13,7 @@ const REASONS = {
   loop_flow: ["loop flow", "#d07c1f", "what flows of others through the own lines are worth"],
   interface_share: ["tie-line rent", "#2e8b6f", "half of the congestion rent of the own tie-lines"],
   links: ["links", "#9a5fb4", "paid for controllable links at the own buses"],
+  exchange: ["metered exchange", "#c2485c", "what tie-lines carried other than scheduled, by their meters"],
 };
 const CHECK_MEANINGS = {
   optimum: "agreed cost equals a central optimum over the same offers",
@@ -26,6 +27,7 @@ const CHECK_MEANINGS = {
   bills_paid: "what a bill moved equals what it comes to",
   metered_energy: "billed energy equals the signed readings",
   transfers: "transfers recomputed equal what was agreed and opened",
+  metered_exchange: "metered exchange follows from the meters at tie-lines",
   zero_sum: "transfers and settlements sum to zero",
   neutral_accounts: "what came in less what bills moved is what is held",
   audits: "every chain follows from its genesis, block by block",
@@ -72,7 +74,7 @@ function showTiles() {
   const highs = DATA.regions.flatMap((region) => DATA.prices[region].max).filter(known);
   const [low, high] = [Math.min(...lows), Math.max(...highs)];
   const rounds = intervals.map((one) => one.rounds), mean = sum(rounds) / (rounds.length || 1);
-  const moved = sum(DATA.regions.map((region) => Math.max(0, DATA.transfers[region].netting_leg)));
+  const moved = sum(DATA.regions.map((region) => Math.max(0, DATA.transfers[region].settled)));
   const bills = sum(DATA.bills.map((one) => one.bills)), optimum = DATA.checks.find((check) => check.check === "optimum");
   const tile = (value, text) => el("div", { class: "tile" }, [value, el("span", {}, text)]);
   put("tiles",
@@ -265,7 +267,7 @@ function showMoney() {
     parts: used.map((reason) => ({ name: REASONS[reason][0], color: REASONS[reason][1], value: DATA.transfers[region][reason] })),
   }));
   const table = DATA.regions.map((region) => [area(region), ...used.map((reason) => signed(DATA.transfers[region][reason])),
-    el("span", { "data-figure": `netting/${region}`, "data-value": DATA.transfers[region].netting_leg, class: DATA.transfers[region].netting_leg < 0 ? "minus" : null }, eur(DATA.transfers[region].netting_leg))]);
+    el("span", { "data-figure": `settled/${region}`, "data-value": DATA.transfers[region].settled, class: DATA.transfers[region].settled < 0 ? "minus" : null }, eur(DATA.transfers[region].settled))]);
   const { commit, abort, open } = DATA.nettings;
   put("transfers",
     el("p", { class: "note" }, "EUR received over the whole run, paid to the left of the line; the mark is the sum."),
@@ -281,7 +283,7 @@ function showBills() {
   const areas = DATA.regions.length <= 6 ? DATA.regions : [];
   const total = (name, test) => sum(DATA.bills.filter(test).map((one) => one[name]));
   const of = (region) => (one) => region === null || one.region === region;
-  const settled = (region) => (region === null ? sum(DATA.regions.map((one) => DATA.transfers[one].netting_leg)) : DATA.transfers[region].netting_leg);
+  const settled = (region) => (region === null ? sum(DATA.regions.map((one) => DATA.transfers[one].settled)) : DATA.transfers[region].settled);
   const columns = [...areas, null], order = Object.keys(KIND_COLORS);
   const kinds = [...new Set(DATA.bills.filter((one) => one.injected_mwh || one.withdrawn_mwh).map((one) => one.kind))];
   kinds.sort((one, other) => order.indexOf(one) - order.indexOf(other));

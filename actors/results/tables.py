@@ -133,7 +133,7 @@ SETTLEMENTS = Table(
     "interval and reason for which somebody receives or pays",
     (
         _INTERVAL,
-        Column("reason", _TEXT, "", "energy, loop_flow, interface_share, links, rounding, netting_leg or bills"),
+        Column("reason", _TEXT, "", "energy, loop_flow, interface_share, links, rounding, exchange, a leg, or bills"),
         Column("party", _TEXT, "", "who receives (pays where negative): a region, or an owner"),
         Column("region", _TEXT, "", "on whose chain the money moves; hub for the hub's own accounts"),
         Column(
@@ -184,12 +184,12 @@ BLOCKS = Table(
 )
 ROUNDS = Table(
     "rounds",
-    "message of a coupling on the hub's chain",
+    "message about an interval on the hub's chain",
     (
         _INTERVAL,
         Column("attempt", _WHOLE, "", "from 0; a later one goes on without a region or begins anew"),
         Column("round", _WHOLE, "", "of the attempt; 0 before the first"),
-        Column("step", _TEXT, "", "commit, submit, result, inject, state, vote, decision or schedule"),
+        Column("step", _TEXT, "", "commit, submit, result, inject, state, vote, decision, schedule, ties, ..."),
         Column("sender", _TEXT, "", "a region, or hub"),
         Column("size_bytes", _WHOLE, "bytes", "of the message, without its proof"),
         Column("time", _TIME, "UTC", "of the hub's block"),

@@ -141,9 +141,9 @@ def test_a_browser_shows_the_figures_of_the_tables(run: Path, tables: dict[str, 
     assert int(shown["coupled"]) == sum(row["coupled"] for row in intervals)
     assert [float(value) for value in shown["price_range"].split()] == [min(prices), max(prices)]
     assert float(shown["rounds_mean"]) == pytest.approx(sum(row["rounds"] for row in intervals) / 3)
-    legs = [row for row in tables["settlements"].to_pylist() if row["reason"] == "netting_leg"]
+    legs = [row for row in tables["settlements"].to_pylist() if row["settlement"] is not None]
     by_region = {name: sum(r["amount_micro"] for r in legs if r["party"] == name) for name in ("1", "2", "3")}
-    assert {name: int(shown[f"netting/{name}"]) for name in by_region} == by_region
+    assert {name: int(shown[f"settled/{name}"]) for name in by_region} == by_region
     assert int(shown["moved_micro"]) == sum(max(0, amount) for amount in by_region.values())
     bills = tables["bills"].to_pylist()
     assert int(shown["bills"]) == len({(row["interval"], row["resource"]) for row in bills})

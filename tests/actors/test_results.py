@@ -119,13 +119,15 @@ def test_what_regions_receive_sums_to_zero_and_is_what_nettings_moved(tables: di
     between: dict[object, int] = defaultdict(int)
     legs: dict[object, int] = defaultdict(int)
     for row in tables["settlements"].to_pylist():
-        if row["reason"] == "netting_leg":
+        if row["settlement"] is not None:
             legs[row["interval"], row["party"]] += row["amount_micro"]
             assert row["outcome"] == "commit"
         elif row["reason"] != "bills":
             between[row["interval"], row["party"]] += row["amount_micro"]
     assert sum(between.values()) == 0
     assert {key: amount for key, amount in legs.items() if amount} == {k: a for k, a in between.items() if a}
+    reasons = {row["reason"] for row in tables["settlements"].to_pylist()}
+    assert {"energy", "exchange", "netting_leg", "exchange_leg"} <= reasons
     rents = [row["rent_micro"] for row in tables["tie_lines"].to_pylist()]
     assert all(isinstance(rent, int) and rent >= 0 for rent in rents)
 
