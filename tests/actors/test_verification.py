@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.results.collect import RunRecord, read_run
-from actors.results.hub_record import EndedInterval
+from actors.results.hub_record import EndedInterval, Purpose
 from actors.results.market_checks import MarketChecks, cost_exact, regret_eur_per_h
 from actors.results.money_checks import MoneyChecks
 from actors.results.region_record import RegionRecord
@@ -80,11 +80,13 @@ def test_a_run_passes_every_check_and_every_check_looked_at_something(small_run:
 
 
 def test_a_region_that_is_held_at_its_exchange_is_judged_with_it(tmp_path: Path) -> None:
-    maker = RunMaker.of(2, fallback="held")
+    maker = RunMaker.of(3, fallback="held")
     maker.couple(0)
     maker.couple(1, without=1)
+    maker.couple(2)
     record = read_run(maker.write(tmp_path / "run"))
-    assert [ended.excluded for ended in record.hub.ended] == [(), (1,)]
+    assert [ended.excluded for ended in record.hub.ended] == [(), (1,), ()]
+    assert Purpose.REPAYMENT in {netting.purpose for netting in record.hub.nettings.values()}
     delivered = record.outcomes[record.hub.ended[1].interval].alone[1]
     assert abs(int(delivered.sum())) > 10**7
     assert failures(record) == {}
