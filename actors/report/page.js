@@ -326,9 +326,15 @@ function showFaults() {
   const notes = [];
   if (alonely.length) notes.push(`In ${number(alonely.length)} intervals the others went on without an area, which cleared by itself (shaded above).`);
   if (uncoupled.length) notes.push(`${number(uncoupled.length)} intervals were not coupled.`);
-  const rows = DATA.faults.map((one) => [`${number(one.elapsed_s, 1)} s`, el("span", { class: one.kind === "recovered" ? "good-text" : "bad-text" }, one.kind.replace("_", " ")), one.fault, one.target, el("span", { class: "soft" }, one.detail || "")]);
+  const rows = DATA.faults.map((one) => [
+    `${number(one.elapsed_s, 1)} s`, one.interval ? clock(one.interval) : "",
+    el("span", { class: one.kind === "recovered" ? "good-text" : "bad-text" }, one.kind), (one.fault || "").replaceAll("_", " "), one.target,
+    known(one.absent_s) ? `signed again after ${number(one.absent_s, 1)} s` : "",
+  ]);
+  const refused = DATA.refused.map((one) => [number(one.count), one.kind.replaceAll("_", " "), one.reason]);
   put("faults", el("p", { class: "note" }, notes.join(" ") || "Every interval was coupled with every area."),
-    rows.length ? grid(["after", "", "", "at", ""], rows, "ntttt") : el("p", { class: "note" }, "No faults were injected."));
+    rows.length ? grid(["after", "interval", "", "", "at", "in certificates"], rows, "nttttt") : el("p", { class: "note" }, "No faults were injected."),
+    refused.length ? [el("h3", {}, "Refused"), grid(["times", "", "because"], refused, "ntt")] : []);
 }
 
 function showProof() {

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -86,6 +87,35 @@ def test_the_page_embeds_the_figures_of_the_tables_and_reaches_no_network(
     assert "default-src 'none'" in text
     assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
     assert "{{" not in text
+
+
+def test_what_was_refused_is_counted_by_reason(tables: dict[str, pa.Table]) -> None:
+    refused = figures(tables)["refused"]
+    assert refused == [{"kind": "refused_readings", "reason": "register of … Wh runs backwards", "count": 2}]
+
+
+def test_a_fault_says_how_long_certificates_lacked_whom_it_struck(tables: dict[str, pa.Table]) -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    both, one = ["alpha-validator", "beta-validator"], ["alpha-validator"]
+    blocks = [("center", number, both if number < 3 or number > 9 else one) for number in range(20)]
+    first = tables["blocks"].to_pylist()[0]
+    fault = {"time": start + timedelta(seconds=2.5), "kind": "fault", "fault": "kill_validators", "elapsed_s": 2.5}
+    changed = {
+        **tables,
+        "faults": pa.Table.from_pylist(
+            [fault | {"target": name} for name in ("beta", "alpha", "gamma")], schema=tables["faults"].schema
+        ),
+        "blocks": pa.Table.from_pylist(
+            [
+                first
+                | {"chain": chain, "height": number, "signers": signers, "time": start + timedelta(seconds=number)}
+                for chain, number, signers in blocks
+            ],
+            schema=tables["blocks"].schema,
+        ),
+    }
+    absent = [row["absent_s"] for row in figures(changed)["faults"]]  # type: ignore[index,union-attr,attr-defined]
+    assert absent == [8.0, 1.0, None]
 
 
 def test_text_cannot_leave_the_element_it_is_embedded_in() -> None:
