@@ -43,7 +43,8 @@ const area = (region) => (/^\d+$/.test(region) ? `Area ${region}` : region);
 const put = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat());
 const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
 const eur = (micro, digits = 0) => number(micro / MICRO, digits);
-const signed = (micro) => el("span", { class: micro < 0 ? "minus" : null }, eur(micro));
+const minus = (micro) => (Math.round(micro / MICRO) < 0 ? "minus" : null);
+const signed = (micro) => el("span", { class: minus(micro) }, eur(micro));
 
 function clock(iso) {
   const at = new Date(iso), two = (value) => String(value).padStart(2, "0");
@@ -238,7 +239,7 @@ function showMix(regions) {
       found[kind] = (found[kind] || values.map(() => null)).map((value, place) => (known(values[place]) ? (value || 0) + values[place] : value));
     }
   }
-  const order = Object.keys(found).sort((a, b) => kinds.indexOf(a) - kinds.indexOf(b));
+  const order = Object.keys(found).filter((kind) => found[kind].some(Boolean)).sort((a, b) => kinds.indexOf(a) - kinds.indexOf(b));
   const layers = order.map((kind) => ({ name: kindName(kind), color: kindColor(kind), values: found[kind] }));
   const chart = stackedBars({ title: "energy mix", labels, layers, shade: alone, choose, height: 300, format: (value) => `${number(value)} MW` });
   put("mix", chart, legend(layers.map((layer) => [layer.name, layer.color])));
@@ -267,7 +268,7 @@ function showMoney() {
     parts: used.map((reason) => ({ name: REASONS[reason][0], color: REASONS[reason][1], value: DATA.transfers[region][reason] })),
   }));
   const table = DATA.regions.map((region) => [area(region), ...used.map((reason) => signed(DATA.transfers[region][reason])),
-    el("span", { "data-figure": `settled/${region}`, "data-value": DATA.transfers[region].settled, class: DATA.transfers[region].settled < 0 ? "minus" : null }, eur(DATA.transfers[region].settled))]);
+    el("span", { "data-figure": `settled/${region}`, "data-value": DATA.transfers[region].settled, class: minus(DATA.transfers[region].settled) }, eur(DATA.transfers[region].settled))]);
   const { commit, abort, open } = DATA.nettings;
   put("transfers",
     el("p", { class: "note" }, "EUR received over the whole run, paid to the left of the line; the mark is the sum."),
@@ -293,7 +294,7 @@ function showBills() {
   });
   const bills = columns.map((region) => {
     const value = total("credit_micro", of(region));
-    return el("span", { "data-figure": `credit_micro/${region ?? ""}`, "data-value": value, class: value < 0 ? "minus" : null }, eur(value));
+    return el("span", { "data-figure": `credit_micro/${region ?? ""}`, "data-value": value, class: minus(value) }, eur(value));
   });
   rows.push([el("strong", {}, "bills"), "", ...bills]);
   rows.push(["settled with other areas", "", ...columns.map((region) => signed(settled(region)))]);
