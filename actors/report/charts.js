@@ -98,7 +98,7 @@ function stepLines(options) {
     return text;
   };
   for (const one of options.series) {
-    if (one.low && one.values.every(known)) {
+    if (one.low && one.values.length && one.values.every(known)) {
       chart.root.append(svg("path", { d: `${path(one.high)}${path(one.low, true)}Z`, fill: one.color, opacity: 0.14 }));
     }
   }

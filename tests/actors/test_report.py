@@ -198,6 +198,17 @@ def test_a_browser_draws_the_flows_of_the_interval_that_is_chosen(
 
 
 @in_a_browser
+def test_a_run_without_an_interval_yet_has_a_page(tables: dict[str, pa.Table], tmp_path: Path) -> None:
+    there = ("offers", "blocks", "chains", "checks", "rounds")
+    early = {name: table if name in there else table.slice(0, 0) for name, table in tables.items()}
+    file = tmp_path / "early.html"
+    file.write_text(page(figures(early), "early", {}), encoding="utf-8")
+    text, complaints = opened(file, tmp_path / "profile")
+    assert complaints == []
+    assert "No interval has ended yet" in text
+
+
+@in_a_browser
 def test_an_error_on_the_page_would_be_seen(tmp_path: Path) -> None:
     file = tmp_path / "wrong.html"
     file.write_text(page({}, "nothing to draw", {}), encoding="utf-8")
