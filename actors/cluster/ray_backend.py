@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +79,7 @@ class RayBackend:
         """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
         os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
         await asyncio.to_thread(self._connect)
+        _take_back_signals()
         placed = self._place(len(homes)) if self._cluster.spread else None
         host = ray.remote(ValidatorHost)
         for number, (name, home) in enumerate(homes.items()):
@@ -89,6 +92,7 @@ class RayBackend:
         return self._regions
 
     def _connect(self) -> None:
+        """Raises ConnectionError where no cluster answers at the address."""
         ray.init(
             address=self._cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
         )
@@ -141,6 +145,13 @@ class RayBackend:
         if self._group is not None:
             remove_placement_group(self._group)
         await asyncio.to_thread(ray.shutdown)
+
+
+def _take_back_signals() -> None:
+    """Ray puts handlers of its own below those of Python, which end the process with a trace of its stack."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
 
 
 async def _quietly(call: Any) -> None:

@@ -39,8 +39,9 @@ function frame(options, low, high) {
   }
   const every = Math.max(1, Math.ceil(count / (size.width / 95)));
   for (let place = 0; place < count; place += every) {
-    const anchor = place === 0 ? "start" : "middle";
-    axis.append(svg("text", { x: x(place), y: size.height - 6, "text-anchor": anchor }, options.labels[place]));
+    if (x(place) > size.width - 78) break;
+    axis.append(svg("line", { x1: x(place), x2: x(place), y1: size.height - size.bottom, y2: size.height - size.bottom + 4 }));
+    axis.append(svg("text", { x: x(place), y: size.height - 6 }, options.labels[place]));
   }
   const root = svg("svg", { viewBox: `0 0 ${size.width} ${size.height}`, role: "img", "aria-label": options.title });
   (options.shade || []).forEach((shaded, place) => {
@@ -97,7 +98,7 @@ function stepLines(options) {
     return text;
   };
   for (const one of options.series) {
-    if (one.low && one.values.every(known)) {
+    if (one.low && one.values.length && one.values.every(known)) {
       chart.root.append(svg("path", { d: `${path(one.high)}${path(one.low, true)}Z`, fill: one.color, opacity: 0.14 }));
     }
   }

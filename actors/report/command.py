@@ -6,7 +6,7 @@ Exit code 0 where everything holds, 1 where something does not or there is nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -60,13 +60,14 @@ def write_report(run: Path) -> Path:
     """RUN/report.html from the tables that `collect` and `write_verification` have left; its path."""
     file = run / REPORT
     found = figures(read_tables(run / FOLDER))
-    file.write_text(page(found, run.resolve().name, _facts(run)), encoding="utf-8")
+    manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    title = str(manifest.get("scenario", run.resolve().name))
+    file.write_text(page(found, title, _facts(manifest)), encoding="utf-8")
     return file
 
 
-def _facts(run: Path) -> dict[str, str]:
+def _facts(manifest: Mapping[str, object]) -> dict[str, str]:
     """What the manifest says about the run, as far as it does."""
-    manifest = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
     names = {"version": "gridaccord", "state": "state", "seed": "seed", "solver": "solver"}
     return {shown: str(manifest[name]) for name, shown in names.items() if name in manifest}
 

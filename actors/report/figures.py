@@ -6,8 +6,10 @@ Power in MW, prices in EUR/MWh, money in whole micro-units, times in ISO 8601. L
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import cast
@@ -21,8 +23,14 @@ Json = dict[str, object]
 Tables = Mapping[str, pa.Table]
 Place = Mapping[datetime, int]
 
-BETWEEN_REGIONS = ("energy", "loop_flow", "interface_share", "links")
-"""Reasons for which regions receive or pay; `netting_leg` is what moves their sum."""
+BETWEEN_REGIONS = ("energy", "loop_flow", "interface_share", "links", "exchange")
+"""Reasons for which regions receive or pay; legs of settlements are what moves it."""
+
+
+VALIDATOR = "-validator"
+"""What a validator is called behind its organization's name."""
+_STRIKES_WITHIN_S = 10.0
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def figures(tables: Tables) -> Json:
@@ -41,7 +49,8 @@ def figures(tables: Tables) -> Json:
         "nettings": _nettings(tables["settlements"]),
         "bills": _bills(tables["bills"]),
         "blocks": _blocks(tables["blocks"]),
-        "faults": [_plain(row) for row in tables["faults"].to_pylist()],
+        "faults": _faults(tables["faults"], tables["blocks"]),
+        "refused": _refused(tables["faults"]),
         "chains": [_plain(row) for row in tables["chains"].to_pylist()],
         "checks": [_plain(row) for row in tables["checks"].to_pylist()],
         "failures": [_plain(row) for row in tables["failures"].to_pylist()],
@@ -135,11 +144,15 @@ def _congested(table: pa.Table, place: Place) -> list[list[Json]]:
 
 
 def _transfers(table: pa.Table, regions: Sequence[str]) -> Json:
-    """What each region receives from the others over all, by reason, and what nettings moved; micro-units."""
-    rows = table.group_by(["party", "reason"]).aggregate([("amount_micro", "sum")]).to_pylist()
-    reasons = (*BETWEEN_REGIONS, "netting_leg")
-    sums = {(row["party"], row["reason"]): row["amount_micro_sum"] for row in rows}
-    return {region: {reason: sums.get((region, reason), 0) for reason in reasons} for region in regions}
+    """What each region receives from the others in all, by reason, and what was settled of it, in micro-units."""
+    rows = table.group_by(["party", "region", "reason", "outcome"]).aggregate([("amount_micro", "sum")]).to_pylist()
+    found: dict[str, dict[str, int]] = {region: dict.fromkeys((*BETWEEN_REGIONS, "settled"), 0) for region in regions}
+    for row in rows:
+        is_own = row["party"] == row["region"] and row["party"] in found
+        reason = "settled" if row["outcome"] == "commit" else row["reason"]
+        if is_own and reason in found[row["party"]]:
+            found[row["party"]][reason] += row["amount_micro_sum"]
+    return cast(Json, found)
 
 
 def _nettings(table: pa.Table) -> Json:
@@ -207,6 +220,44 @@ def _blocks(table: pa.Table) -> list[Json]:
             }
         )
     return found
+
+
+def _faults(table: pa.Table, blocks: pa.Table) -> list[Json]:
+    """What was done to the run, with how long certificates then lacked the validators that it struck."""
+    struck = ("fault", "recovered")
+    rows = [row for row in table.to_pylist() if row["kind"] in struck]
+    return [_plain(row) | {"absent_s": _absent_s(blocks, row) if row["kind"] == "fault" else None} for row in rows]
+
+
+def _absent_s(blocks: pa.Table, fault: Mapping[str, object]) -> float | None:
+    """The longest time between two blocks of a chain that the target's validator signed, from about the fault on.
+
+    None where the target is no organization with a validator, or it has not signed since.
+    """
+    name, when = f"{fault['target']}{VALIDATOR}", cast(datetime, fault["time"])
+    signed: dict[str, list[datetime]] = {}
+    for row in blocks.to_pylist():
+        if row["signers"] is not None and name in row["signers"]:
+            signed.setdefault(row["chain"], []).append(row["time"])
+    until = when + timedelta(seconds=_STRIKES_WITHIN_S)
+    gaps = [
+        (after - before).total_seconds()
+        for times in signed.values()
+        for before, after in pairwise(times)
+        if after >= when and before <= until
+    ]
+    return max(gaps, default=None)
+
+
+def _refused(table: pa.Table) -> list[Json]:
+    """What was refused or stayed open, counted by kind and reason."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in table.to_pylist():
+        if row["kind"] not in ("fault", "recovered"):
+            reason = str(json.loads(row["detail"] or "{}").get("reason", ""))
+            key = (row["kind"], _NUMBER.sub("…", reason))
+            counts[key] = counts.get(key, 0) + 1
+    return [{"kind": kind, "reason": reason, "count": count} for (kind, reason), count in sorted(counts.items())]
 
 
 def _columns(tables: Tables) -> list[Json]:

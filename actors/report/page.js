@@ -13,6 +13,7 @@ const REASONS = {
   loop_flow: ["loop flow", "#d07c1f", "what flows of others through the own lines are worth"],
   interface_share: ["tie-line rent", "#2e8b6f", "half of the congestion rent of the own tie-lines"],
   links: ["links", "#9a5fb4", "paid for controllable links at the own buses"],
+  exchange: ["metered exchange", "#c2485c", "what tie-lines carried other than scheduled, by their meters"],
 };
 const CHECK_MEANINGS = {
   optimum: "agreed cost equals a central optimum over the same offers",
@@ -26,6 +27,7 @@ const CHECK_MEANINGS = {
   bills_paid: "what a bill moved equals what it comes to",
   metered_energy: "billed energy equals the signed readings",
   transfers: "transfers recomputed equal what was agreed and opened",
+  metered_exchange: "metered exchange follows from the meters at tie-lines",
   zero_sum: "transfers and settlements sum to zero",
   neutral_accounts: "what came in less what bills moved is what is held",
   audits: "every chain follows from its genesis, block by block",
@@ -41,7 +43,8 @@ const area = (region) => (/^\d+$/.test(region) ? `Area ${region}` : region);
 const put = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat());
 const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
 const eur = (micro, digits = 0) => number(micro / MICRO, digits);
-const signed = (micro) => el("span", { class: micro < 0 ? "minus" : null }, eur(micro));
+const minus = (micro) => (Math.round(micro / MICRO) < 0 ? "minus" : null);
+const signed = (micro) => el("span", { class: minus(micro) }, eur(micro));
 
 function clock(iso) {
   const at = new Date(iso), two = (value) => String(value).padStart(2, "0");
@@ -72,7 +75,7 @@ function showTiles() {
   const highs = DATA.regions.flatMap((region) => DATA.prices[region].max).filter(known);
   const [low, high] = [Math.min(...lows), Math.max(...highs)];
   const rounds = intervals.map((one) => one.rounds), mean = sum(rounds) / (rounds.length || 1);
-  const moved = sum(DATA.regions.map((region) => Math.max(0, DATA.transfers[region].netting_leg)));
+  const moved = sum(DATA.regions.map((region) => Math.max(0, DATA.transfers[region].settled)));
   const bills = sum(DATA.bills.map((one) => one.bills)), optimum = DATA.checks.find((check) => check.check === "optimum");
   const tile = (value, text) => el("div", { class: "tile" }, [value, el("span", {}, text)]);
   put("tiles",
@@ -236,7 +239,7 @@ function showMix(regions) {
       found[kind] = (found[kind] || values.map(() => null)).map((value, place) => (known(values[place]) ? (value || 0) + values[place] : value));
     }
   }
-  const order = Object.keys(found).sort((a, b) => kinds.indexOf(a) - kinds.indexOf(b));
+  const order = Object.keys(found).filter((kind) => found[kind].some(Boolean)).sort((a, b) => kinds.indexOf(a) - kinds.indexOf(b));
   const layers = order.map((kind) => ({ name: kindName(kind), color: kindColor(kind), values: found[kind] }));
   const chart = stackedBars({ title: "energy mix", labels, layers, shade: alone, choose, height: 300, format: (value) => `${number(value)} MW` });
   put("mix", chart, legend(layers.map((layer) => [layer.name, layer.color])));
@@ -265,7 +268,7 @@ function showMoney() {
     parts: used.map((reason) => ({ name: REASONS[reason][0], color: REASONS[reason][1], value: DATA.transfers[region][reason] })),
   }));
   const table = DATA.regions.map((region) => [area(region), ...used.map((reason) => signed(DATA.transfers[region][reason])),
-    el("span", { "data-figure": `netting/${region}`, "data-value": DATA.transfers[region].netting_leg, class: DATA.transfers[region].netting_leg < 0 ? "minus" : null }, eur(DATA.transfers[region].netting_leg))]);
+    el("span", { "data-figure": `settled/${region}`, "data-value": DATA.transfers[region].settled, class: minus(DATA.transfers[region].settled) }, eur(DATA.transfers[region].settled))]);
   const { commit, abort, open } = DATA.nettings;
   put("transfers",
     el("p", { class: "note" }, "EUR received over the whole run, paid to the left of the line; the mark is the sum."),
@@ -281,7 +284,7 @@ function showBills() {
   const areas = DATA.regions.length <= 6 ? DATA.regions : [];
   const total = (name, test) => sum(DATA.bills.filter(test).map((one) => one[name]));
   const of = (region) => (one) => region === null || one.region === region;
-  const settled = (region) => (region === null ? sum(DATA.regions.map((one) => DATA.transfers[one].netting_leg)) : DATA.transfers[region].netting_leg);
+  const settled = (region) => (region === null ? sum(DATA.regions.map((one) => DATA.transfers[one].settled)) : DATA.transfers[region].settled);
   const columns = [...areas, null], order = Object.keys(KIND_COLORS);
   const kinds = [...new Set(DATA.bills.filter((one) => one.injected_mwh || one.withdrawn_mwh).map((one) => one.kind))];
   kinds.sort((one, other) => order.indexOf(one) - order.indexOf(other));
@@ -291,7 +294,7 @@ function showBills() {
   });
   const bills = columns.map((region) => {
     const value = total("credit_micro", of(region));
-    return el("span", { "data-figure": `credit_micro/${region ?? ""}`, "data-value": value, class: value < 0 ? "minus" : null }, eur(value));
+    return el("span", { "data-figure": `credit_micro/${region ?? ""}`, "data-value": value, class: minus(value) }, eur(value));
   });
   rows.push([el("strong", {}, "bills"), "", ...bills]);
   rows.push(["settled with other areas", "", ...columns.map((region) => signed(settled(region)))]);
@@ -324,9 +327,15 @@ function showFaults() {
   const notes = [];
   if (alonely.length) notes.push(`In ${number(alonely.length)} intervals the others went on without an area, which cleared by itself (shaded above).`);
   if (uncoupled.length) notes.push(`${number(uncoupled.length)} intervals were not coupled.`);
-  const rows = DATA.faults.map((one) => [`${number(one.elapsed_s, 1)} s`, el("span", { class: one.kind === "recovered" ? "good-text" : "bad-text" }, one.kind.replace("_", " ")), one.fault, one.target, el("span", { class: "soft" }, one.detail || "")]);
+  const rows = DATA.faults.map((one) => [
+    `${number(one.elapsed_s, 1)} s`, one.interval ? clock(one.interval) : "",
+    el("span", { class: one.kind === "recovered" ? "good-text" : "bad-text" }, one.kind), (one.fault || "").replaceAll("_", " "), one.target,
+    known(one.absent_s) ? `signed again after ${number(one.absent_s, 1)} s` : "",
+  ]);
+  const refused = DATA.refused.map((one) => [number(one.count), one.kind.replaceAll("_", " "), one.reason]);
   put("faults", el("p", { class: "note" }, notes.join(" ") || "Every interval was coupled with every area."),
-    rows.length ? grid(["after", "", "", "at", ""], rows, "ntttt") : el("p", { class: "note" }, "No faults were injected."));
+    rows.length ? grid(["after", "interval", "", "", "at", "in certificates"], rows, "nttttt") : el("p", { class: "note" }, "No faults were injected."),
+    refused.length ? [el("h3", {}, "Refused"), grid(["times", "", "because"], refused, "ntt")] : []);
 }
 
 function showProof() {

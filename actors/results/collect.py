@@ -88,7 +88,9 @@ def complete_manifest(run: Path, counts: dict[str, int]) -> None:
     except ValueError as error:
         raise RunError(f"{path}: not JSON ({error}); restore it or remove it") from None
     manifest["tables"] = {**manifest.get("tables", {}), **counts}
-    path.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial = path.with_name(f"{MANIFEST}.partial")
+    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def table_rows(record: RunRecord) -> dict[str, list[Row]]:

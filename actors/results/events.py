@@ -11,9 +11,11 @@ from actors.results.run_folder import RunError
 from actors.results.tables import Row
 
 EVENTS = "events.jsonl"
-PHASES = ("offers", "coupling", "schedule", "readings", "bills")
-_OF_FAULTS = ("fault", "recovered", "refused_readings")
-_COMMON = ("at", "elapsed_s", "kind", "fault", "target")
+PHASES = ("offers", "coupling", "dispatch", "readings")
+_OF_FAULTS = ("fault", "recovered", "refused_readings", "refused_dispatch", "bills_open")
+_TARGETS = ("target", "device", "resource", "region")
+"""What an event is about: the first of these that it has."""
+_COMMON = ("at", "elapsed_s", "kind", "fault", "number", "interval")
 
 Event = dict[str, object]
 
@@ -49,16 +51,20 @@ def milliseconds(text: object) -> int:
 
 def fault_rows(events: list[Event]) -> Iterator[Row]:
     """Rows of the table `faults`."""
+    opened = {event.get("number"): event.get("interval") for event in events if event["kind"] == "interval_opened"}
     for event in events:
         if event["kind"] in _OF_FAULTS:
-            rest = {key: value for key, value in event.items() if key not in _COMMON}
+            target = next((name for name in _TARGETS if event.get(name) is not None), "")
+            rest = {key: value for key, value in event.items() if key not in (*_COMMON, target)}
+            interval = event.get("interval") or opened.get(event.get("number"))
             detail = json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
             yield (
                 milliseconds(event["at"]),
                 _number(event.get("elapsed_s")),
                 str(event["kind"]),
                 _text(event.get("fault")),
-                _text(event.get("target")),
+                None if interval is None else milliseconds(interval),
+                _text(event.get(target)),
                 detail,
             )
 

@@ -7,7 +7,7 @@ itself has those of its own clearing, which is computed again from its offers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,8 @@ class IntervalOutcome:
     injection_w: IntArray
     flow_w: FloatArray
     shadow_price: FloatArray
-    alone: tuple[int, ...]
+    alone: Mapping[int, IntArray]
+    """Regions that cleared by themselves, by their numbers: what each delivers at its boundary buses, in W."""
 
 
 class GridStudy:
@@ -80,9 +81,15 @@ class GridStudy:
             price = self._agreed_prices(public, shadow)
             _, first = np.unique(network.components, return_index=True)
             energy = price[first][network.components]
-        alone = tuple(number for number, schedule in enumerate(known) if schedule.is_alone)
-        for number in alone:
-            self._put_alone(number, regions[number], interval, (price, energy, shadow))
+        held = {} if ended.agreement is None else ended.agreement.held_w
+        alone = {
+            number: self._delivered_w(number, schedule, held.get(number))
+            for number, schedule in enumerate(known)
+            if schedule.is_alone
+        }
+        for number, delivered in alone.items():
+            cleared = self.cleared_alone(number, regions[number], interval, delivered)
+            self._put_alone(number, cleared, (price, energy, shadow))
         derived = price.copy()
         self._put_scheduled(regions, known, price)
         link_w = np.zeros(len(network.link_ids), dtype=np.int64) if public is None else public.link_w
@@ -115,21 +122,28 @@ class GridStudy:
         level[network.components[boundary]] = agreed - congestion[boundary]
         return np.asarray(congestion + level[network.components])
 
-    def _put_alone(
-        self, number: int, region: RegionRecord, interval: Interval, arrays: tuple[FloatArray, FloatArray, FloatArray]
-    ) -> None:
+    def _delivered_w(self, number: int, found: ScheduleSet, held_w: IntArray | None) -> IntArray:
+        """What others hold a region at, unless nothing could deliver it: then its schedule is that of no exchange."""
+        nothing = np.zeros(len(self.grid.regions[number].boundary), dtype=np.int64)
+        scheduled_w = sum(row.power_w for row in found.schedule.rows)
+        is_held = held_w is not None and abs(int(held_w.sum()) - scheduled_w) <= RULES.tolerance_w
+        return held_w if held_w is not None and is_held else nothing
+
+    def _put_alone(self, number: int, cleared: ClearedAlone, arrays: tuple[FloatArray, FloatArray, FloatArray]) -> None:
         price, energy, shadow = arrays
-        own, clearing = self.grid.regions[number], self.cleared_alone(number, region, interval).clearing
+        own, clearing = self.grid.regions[number], cleared.clearing
         local = clearing.price / _FIXED
         _, first = np.unique(own.network.components, return_index=True)
         price[own.buses], energy[own.buses] = local, local[first][own.network.components]
         shadow[own.branches] = clearing.shadow_price / _FIXED
 
-    def cleared_alone(self, number: int, region: RegionRecord, interval: Interval) -> ClearedAlone:
-        """A region's clearing by itself, from the offers on its chain."""
+    def cleared_alone(
+        self, number: int, region: RegionRecord, interval: Interval, delivered_w: IntArray
+    ) -> ClearedAlone:
+        """A region's clearing by itself, from the offers on its chain, with so much to deliver at its boundary."""
         own = self.grid.regions[number]
         table = offered(region.standing(interval), region.resources, own.network.bus_ids, RULES).table
-        return clear_alone(own, table.steps, RULES)
+        return clear_alone(own, table.steps, RULES, delivered_w)
 
     def _put_scheduled(
         self, regions: Sequence[RegionRecord], schedules: Sequence[ScheduleSet], price: FloatArray

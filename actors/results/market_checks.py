@@ -3,7 +3,8 @@
 The central optimum is the B-theta program over the whole grid, which the coupling never solves; costs are those of the
 schedules along the curves that stand on the regions' chains; flows are a DC power flow of the schedules. A region that
 cleared by itself is judged on its own grid. Where the hub went on without a region, its lines carry what the others
-make them carry, without limits, as the others agreed (`coordinator.market.coupling.silent_region`).
+make them carry, without limits, as the others agreed (`coordinator.market.coupling.silent_region`); what it is held
+to deliver is nobody's to decide.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from actors.results.region_record import RegionRecord
 from actors.results.verdict import Check
 from coordinator.market.central import solve_central
 from coordinator.market.clearing import Problem
-from coordinator.market.offers import MICRO, Offer, OfferBook, build_book, tabulate
+from coordinator.market.offers import MICRO, Offer, OfferBook, build_book, sheddable_w, tabulate
 from coordinator.settlement.interval.schedules import Curve, Scheduled
 from topology.arrays import BoolArray, FloatArray, IntArray
 from topology.dc import UNLIMITED_W, W_PER_MW, DcNetwork, PowerTransferFactors
@@ -47,6 +48,8 @@ class Part:
     branches: IntArray
     regions: tuple[RegionRecord, ...]
     injection_w: IntArray
+    exchange_w: IntArray
+    """Of the injection, what comes from regions that are not part of it (negative: goes there); nobody's to decide."""
     agreed_micro_per_h: int | None
 
 
@@ -148,7 +151,8 @@ def _segments(curve: Curve) -> list[tuple[int, int]]:
     found = [(step.width_w, step.price_micro_per_mwh) for step in curve.steps]
     if curve.fixed_w > 0:
         return [(curve.fixed_w, -_LOST_MICRO), *found]
-    return [*found, (-curve.fixed_w, _LOST_MICRO)] if curve.fixed_w else found
+    shed_w = sheddable_w(curve.fixed_w, curve.steps)
+    return [*found, (shed_w, _LOST_MICRO)] if shed_w else found
 
 
 def cost_exact(curve: Curve, power_w: int) -> int:
@@ -178,15 +182,18 @@ def _parts(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome) ->
     together = [number for number in range(len(record.regions)) if number not in outcome.alone]
     if together:
         yield _coupled(record, ended, outcome, together)
-    for number in outcome.alone:
+    for number, boundary_w in outcome.alone.items():
         own, region = record.study.grid.regions[number], record.regions[number]
+        delivered_w = np.zeros(own.network.bus_count, dtype=np.int64)
+        delivered_w[own.boundary] = boundary_w
         yield Part(
             name=f"region {region.name} by itself",
             network=own.network,
             buses=own.buses,
             branches=own.branches,
             regions=(region,),
-            injection_w=_injected(record, outcome, [region])[own.buses],
+            injection_w=_injected(record, outcome, [region])[own.buses] - delivered_w,
+            exchange_w=-delivered_w,
             agreed_micro_per_h=None,
         )
 
@@ -194,10 +201,10 @@ def _parts(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome) ->
 def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, together: list[int]) -> Part:
     grid, network = record.study.grid, record.study.grid.network
     regions = tuple(record.regions[number] for number in together)
-    foreign: BoolArray = np.isin(grid.region_of_branch, outcome.alone)
-    blocked: BoolArray = np.isin(grid.region_of_bus[network.link_from], outcome.alone) | np.isin(
-        grid.region_of_bus[network.link_to], outcome.alone
-    )
+    alone = list(outcome.alone)
+    foreign: BoolArray = np.isin(grid.region_of_branch, alone)
+    ends = grid.region_of_bus[network.link_from], grid.region_of_bus[network.link_to]
+    blocked: BoolArray = np.isin(ends[0], alone) | np.isin(ends[1], alone)
     seen = replace(
         network,
         flow_min_w=np.where(foreign, -UNLIMITED_W, network.flow_min_w),
@@ -207,8 +214,13 @@ def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, 
         link_max_w=np.where(blocked, 0, network.link_max_w),
     )
     agreement = ended.agreement
-    link_w = np.zeros(len(network.link_ids), dtype=np.int64) if agreement is None else agreement.outcome.link_w
-    injection = _injected(record, outcome, regions)
+    link_w, held = np.zeros(len(network.link_ids), dtype=np.int64), np.zeros(network.bus_count, dtype=np.int64)
+    if agreement is not None:
+        link_w = agreement.outcome.link_w
+        for number in alone:
+            own = grid.regions[number]
+            held[own.buses[own.boundary]] = agreement.held_w.get(number, 0)
+    injection = _injected(record, outcome, regions) + held
     np.subtract.at(injection, network.link_from, link_w)
     np.add.at(injection, network.link_to, link_w)
     return Part(
@@ -218,6 +230,7 @@ def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, 
         branches=np.arange(network.branch_count),
         regions=regions,
         injection_w=injection,
+        exchange_w=held,
         agreed_micro_per_h=None if agreement is None else agreement.agreed.objective_micro_per_h,
     )
 
@@ -243,8 +256,9 @@ def _excess_w(part: Part) -> FloatArray:
 
 def _central_micro_per_h(part: Part, outcome: IntervalOutcome) -> float:
     position = {bus: place for place, bus in enumerate(part.network.bus_ids)}
-    book = _book(part, outcome, position)
-    return solve_central(Problem(part.network, tabulate(book, RULES).steps, RULES)).objective_micro_per_h
+    steps = tabulate(_book(part, outcome, position), RULES).steps
+    steps = replace(steps, withdrawal_w=steps.withdrawal_w - part.exchange_w)
+    return solve_central(Problem(part.network, steps, RULES)).objective_micro_per_h
 
 
 def _book(part: Part, outcome: IntervalOutcome, position: Mapping[str, int]) -> OfferBook:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlite3 import Connection
 
 from actors.results.collect import RunRecord
-from actors.results.hub_record import EndedInterval, Netting
+from actors.results.hub_record import Agreement, EndedInterval, Exchange, Netting, Purpose
 from actors.results.region_record import Bill, RegionRecord
 from actors.results.run_folder import ChainFile
 from actors.results.settlement_rows import settled
@@ -16,6 +16,8 @@ from coordinator.ledger.records import ESCROW, Escrow
 from coordinator.ledger.view import View
 from coordinator.service.metering import devices, metered, meters
 from coordinator.settlement.escrow.types import NEUTRAL, Leg, Outcome
+from coordinator.settlement.interval.exchange import Exchange as TieExchange
+from coordinator.settlement.interval.exchange import amounts_due
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.schedules import credit
 from coordinator.settlement.interval.topics import Interval
@@ -32,18 +34,21 @@ class MoneyChecks:
         self.paid = Check("bills_paid", 0.0, _MICRO)
         self.metered = Check("metered_energy", 0.0, _WH)
         self.transfers = Check("transfers", 0.0, _MICRO)
+        self.exchange = Check("metered_exchange", 0.0, _MICRO)
         self.zero_sum = Check("zero_sum", 0.0, _MICRO)
         self.neutral = Check("neutral_accounts", 0.0, _MICRO)
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """All of them."""
-        return self.bills, self.paid, self.metered, self.transfers, self.zero_sum, self.neutral
+        return self.bills, self.paid, self.metered, self.transfers, self.exchange, self.zero_sum, self.neutral
 
     def run(self) -> None:
         """Everything that the ledgers hold."""
         for ended in self._record.hub.ended:
             self._transfers(ended)
+        for exchange in self._record.hub.exchanges:
+            self._exchange(exchange)
         for netting in self._record.hub.nettings.values():
             self._legs(netting)
         for chain, region in zip(self._record.folder.regions, self._record.regions, strict=True):
@@ -65,15 +70,39 @@ class MoneyChecks:
     def _legs(self, netting: Netting) -> None:
         total = sum(leg.amount for leg in netting.legs)
         self.zero_sum.deviation(abs(total), netting.interval, "", f"legs of settlement {netting.sid}")
-        ended = next((ended for ended in self._record.hub.ended if ended.interval == netting.interval), None)
-        if ended is None or ended.agreement is None:
-            return
-        agreed = {item.name: item.amount for item in ended.agreement.agreed.regions}
+        due = self._due(netting)
         for leg in netting.legs:
-            if leg.account == NEUTRAL:
-                self.transfers.deviation(
-                    abs(leg.amount - agreed[leg.region]), netting.interval, leg.region, f"leg of {netting.sid}"
-                )
+            if due is not None and leg.account == NEUTRAL:
+                miss = abs(leg.amount - due[leg.region])
+                self.transfers.deviation(miss, netting.interval, leg.region, f"leg of {netting.sid}")
+
+    def _due(self, netting: Netting) -> dict[str, int] | None:
+        """What each region is to receive by a netting; None for one that only pays what stood on collateral."""
+        hub = self._record.hub
+        if netting.purpose is Purpose.COUPLING:
+            agreement = self._agreement(netting.interval)
+            return None if agreement is None else {item.name: item.amount for item in agreement.agreed.regions}
+        if netting.purpose is Purpose.EXCHANGE:
+            found = next(one for one in hub.exchanges if one.interval == netting.interval)
+            return dict(zip(hub.parameters.regions, found.amounts, strict=True))
+        return None
+
+    def _agreement(self, interval: Interval) -> Agreement | None:
+        return next((ended.agreement for ended in self._record.hub.ended if ended.interval == interval), None)
+
+    def _exchange(self, found: Exchange) -> None:
+        """That what regions receive for metered exchange follows from their meters, schedules and the rules."""
+        hub, agreement = self._record.hub, self._agreement(found.interval)
+        regions, interval = hub.parameters.regions, found.interval
+        assert hub.tie_rules is not None, "an exchange follows rules"
+        assert agreement is not None, "an exchange follows an agreement"
+        left_out = {regions[number] for number in found.left_out}
+        stated = hub.tie_meters.get(interval, {})
+        schedule = TieExchange(interval, agreement.agreed.ties)
+        due = amounts_due(hub.tie_rules, schedule, stated, regions, left_out)
+        for name, own, amount in zip(regions, due, found.amounts, strict=True):
+            self.exchange.deviation(abs(own - amount), interval, name, "metered exchange")
+        self.zero_sum.deviation(abs(sum(found.amounts)), interval, "", "metered exchange")
 
     # Within a region.
 

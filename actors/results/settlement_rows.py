@@ -37,6 +37,10 @@ def settlement_rows(public: PublicNetwork, hub: HubRecord, regions: Sequence[Reg
         found = settled(public, ended)
         if found is not None:
             yield from _transfer_rows(ended.interval, found)
+        for exchange in hub.exchanges:
+            if exchange.interval == ended.interval:
+                for name, amount in zip(hub.parameters.regions, exchange.amounts, strict=True):
+                    yield _row(ended.interval, "exchange", (name, name, INTERCONNECTION), amount)
         for netting in hub.nettings.values():
             if netting.interval == ended.interval:
                 yield from _leg_rows(netting)
@@ -64,7 +68,8 @@ def _leg_rows(netting: Netting) -> Iterator[Row]:
         account = leg.account.decode()
         party = leg.region if account == NEUTRAL else account
         where = (party, leg.region, NETTING)
-        yield _row(netting.interval, "netting_leg", where, leg.amount, str(netting.sid), _OUTCOMES[netting.outcome])
+        reason = f"{netting.purpose}_leg"
+        yield _row(netting.interval, reason, where, leg.amount, str(netting.sid), _OUTCOMES[netting.outcome])
 
 
 def _owner_rows(interval: Interval, region: RegionRecord) -> Iterator[Row]:

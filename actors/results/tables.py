@@ -133,7 +133,7 @@ SETTLEMENTS = Table(
     "interval and reason for which somebody receives or pays",
     (
         _INTERVAL,
-        Column("reason", _TEXT, "", "energy, loop_flow, interface_share, links, rounding, netting_leg or bills"),
+        Column("reason", _TEXT, "", "energy, loop_flow, interface_share, links, rounding, exchange, a leg, or bills"),
         Column("party", _TEXT, "", "who receives (pays where negative): a region, or an owner"),
         Column("region", _TEXT, "", "on whose chain the money moves; hub for the hub's own accounts"),
         Column(
@@ -184,12 +184,12 @@ BLOCKS = Table(
 )
 ROUNDS = Table(
     "rounds",
-    "message of a coupling on the hub's chain",
+    "message about an interval on the hub's chain",
     (
         _INTERVAL,
         Column("attempt", _WHOLE, "", "from 0; a later one goes on without a region or begins anew"),
         Column("round", _WHOLE, "", "of the attempt; 0 before the first"),
-        Column("step", _TEXT, "", "commit, submit, result, inject, state, vote, decision or schedule"),
+        Column("step", _TEXT, "", "commit, submit, result, inject, state, vote, decision, schedule, ties, ..."),
         Column("sender", _TEXT, "", "a region, or hub"),
         Column("size_bytes", _WHOLE, "bytes", "of the message, without its proof"),
         Column("time", _TIME, "UTC", "of the hub's block"),
@@ -202,9 +202,10 @@ FAULTS = Table(
     (
         Column("time", _TIME, "UTC", "when it happened"),
         Column("elapsed_s", _REAL, "s", "since the run started"),
-        Column("kind", _TEXT, "", "fault, recovered or refused_readings"),
+        Column("kind", _TEXT, "", "fault, recovered, refused_readings, refused_dispatch or bills_open"),
         Column("fault", _TEXT, "", "name of the fault; null where it has none"),
-        Column("target", _TEXT, "", "what it struck; null where it names none"),
+        Column("interval", _TIME, "UTC", "in which it happened; null where the event names none"),
+        Column("target", _TEXT, "", "what it is about: organization, region, device or resource"),
         Column("detail", _TEXT, "", "everything else that was said, as JSON"),
     ),
 )
@@ -226,11 +227,10 @@ INTERVALS = Table(
         Column("ended_at", _TIME, "UTC", "on the hub"),
         Column("scheduled_at", _TIME, "UTC", "last region's schedule; null while one is missing"),
         Column("billed_at", _TIME, "UTC", "last region's first bill; null while one is missing"),
-        Column("offers_s", _REAL, "s", "of the run's events: until offers stood; null without events"),
-        Column("coupling_s", _REAL, "s", "likewise: until regions agreed"),
-        Column("schedule_s", _REAL, "s", "likewise: until schedules were set"),
-        Column("readings_s", _REAL, "s", "likewise: until readings were in"),
-        Column("bills_s", _REAL, "s", "likewise: until bills were paid"),
+        Column("offers_s", _REAL, "s", "for offers, in the slowest region; of the run's events, null without them"),
+        Column("coupling_s", _REAL, "s", "likewise, until schedules were set"),
+        Column("dispatch_s", _REAL, "s", "likewise, until devices were instructed and had worked"),
+        Column("readings_s", _REAL, "s", "likewise, until readings were on the chain"),
     ),
 )
 CHAINS = Table(

@@ -13,6 +13,7 @@ from coordinator.ledger.store import Store
 from coordinator.market.coupling.region import RegionAgent
 from coordinator.service.metering import metered, meters
 from coordinator.settlement.interval.region import RegionIntervals
+from coordinator.settlement.interval.schedules import Metered
 from coordinator.settlement.interval.topics import Interval
 from protos.gridaccord.v1 import ledger_pb2 as pb
 from tests.coordinator.ledger.support import VALIDATORS, codes
@@ -24,6 +25,9 @@ from topology.region_files import write_interconnection, write_region
 ORGANIZATIONS = ("alpha", "beta")
 LOAD, ENERGY_WH = "load-101", 40_000_000
 METER = f"{LOAD}.withdrawn"
+TIE_METERS = {"tolerance_wh": 1000, "disagreement": "mean", "blocks": 8}
+CARRIED_WH = 50_000_000
+"""What meters show that every tie-line carried in every interval, from its from-end."""
 
 
 @dataclass
@@ -36,11 +40,20 @@ class RunMaker:
     """Of the first region, by height and place."""
 
     @staticmethod
-    def of(hours: int) -> RunMaker:
+    def of(hours: int, fallback: str = "zero_exchange") -> RunMaker:
         cut, day = rts_day(hours)
         resources = [{name: bus for name, (bus, _) in region.items()} for region in day[0][1]]
-        rules = {"late_limit_s": str(10**9)}
-        net = IntervalNet(cut, resources, day[0][0].start_s, dict(HUB_NUMBERS), real=True, parameters=rules)
+        net = IntervalNet(
+            cut,
+            resources,
+            day[0][0].start_s,
+            dict(HUB_NUMBERS),
+            real=True,
+            parameters={"late_limit_s": str(10**9)},
+            fallback=fallback,
+            tie_meters=TIE_METERS,
+        )
+        net.tie_rows = lambda number, _: _carried(net, number)
         return RunMaker(net, day, {})
 
     def couple(self, hour: int, without: int | None = None) -> None:
@@ -50,7 +63,7 @@ class RunMaker:
         interval = self.day[hour][0]
         self.net.run(interval)
         self.net.unheard = set()
-        for _ in range(8):
+        for _ in range(_BLOCKS_OF_MONEY):
             self.net.step()
         for number in range(len(self.net.regions)):
             self.bill(number, interval, 1)
@@ -115,6 +128,13 @@ class RunMaker:
                 _write_ledger(chains / names[number], self.net.regions[number], batches)
                 write_region(grid, chains / names[number] / "grid.json")
         return run
+
+
+def _carried(net: IntervalNet, number: int) -> tuple[Metered, ...]:
+    """What a region's meters at its ends of tie-lines show: energy into its grid."""
+    ends = {name: (near, far) for name, near, far in net.tie_ends() if number in (near, far)}
+    rows = [Metered(name, -CARRIED_WH if near == number else CARRIED_WH) for name, (near, _) in ends.items()]
+    return tuple(sorted(rows, key=lambda row: row.resource.encode()))
 
 
 def _write_ledger(folder: Path, chain: IntervalChain, batches: dict[int, dict[int, MeterBatch]]) -> None:

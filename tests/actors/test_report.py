@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -88,6 +89,35 @@ def test_the_page_embeds_the_figures_of_the_tables_and_reaches_no_network(
     assert "{{" not in text
 
 
+def test_what_was_refused_is_counted_by_reason(tables: dict[str, pa.Table]) -> None:
+    refused = figures(tables)["refused"]
+    assert refused == [{"kind": "refused_readings", "reason": "register of … Wh runs backwards", "count": 2}]
+
+
+def test_a_fault_says_how_long_certificates_lacked_whom_it_struck(tables: dict[str, pa.Table]) -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    both, one = ["alpha-validator", "beta-validator"], ["alpha-validator"]
+    blocks = [("center", number, both if number < 3 or number > 9 else one) for number in range(20)]
+    first = tables["blocks"].to_pylist()[0]
+    fault = {"time": start + timedelta(seconds=2.5), "kind": "fault", "fault": "kill_validators", "elapsed_s": 2.5}
+    changed = {
+        **tables,
+        "faults": pa.Table.from_pylist(
+            [fault | {"target": name} for name in ("beta", "alpha", "gamma")], schema=tables["faults"].schema
+        ),
+        "blocks": pa.Table.from_pylist(
+            [
+                first
+                | {"chain": chain, "height": number, "signers": signers, "time": start + timedelta(seconds=number)}
+                for chain, number, signers in blocks
+            ],
+            schema=tables["blocks"].schema,
+        ),
+    }
+    absent = [row["absent_s"] for row in figures(changed)["faults"]]  # type: ignore[index,union-attr,attr-defined]
+    assert absent == [8.0, 1.0, None]
+
+
 def test_text_cannot_leave_the_element_it_is_embedded_in() -> None:
     text = page({}, "</script><script>alert(1)</script>", {})
     assert "alert(1)</script>" not in text
@@ -141,9 +171,9 @@ def test_a_browser_shows_the_figures_of_the_tables(run: Path, tables: dict[str, 
     assert int(shown["coupled"]) == sum(row["coupled"] for row in intervals)
     assert [float(value) for value in shown["price_range"].split()] == [min(prices), max(prices)]
     assert float(shown["rounds_mean"]) == pytest.approx(sum(row["rounds"] for row in intervals) / 3)
-    legs = [row for row in tables["settlements"].to_pylist() if row["reason"] == "netting_leg"]
+    legs = [row for row in tables["settlements"].to_pylist() if row["settlement"] is not None]
     by_region = {name: sum(r["amount_micro"] for r in legs if r["party"] == name) for name in ("1", "2", "3")}
-    assert {name: int(shown[f"netting/{name}"]) for name in by_region} == by_region
+    assert {name: int(shown[f"settled/{name}"]) for name in by_region} == by_region
     assert int(shown["moved_micro"]) == sum(max(0, amount) for amount in by_region.values())
     bills = tables["bills"].to_pylist()
     assert int(shown["bills"]) == len({(row["interval"], row["resource"]) for row in bills})
@@ -165,6 +195,17 @@ def test_a_browser_draws_the_flows_of_the_interval_that_is_chosen(
         by_interval.setdefault(row["interval"], {})[row["branch"]] = row["flow_mw"]
     drawn = {branch: float(flow) for branch, flow in Shown(text).ties.items()}
     assert drawn in list(by_interval.values())
+
+
+@in_a_browser
+def test_a_run_without_an_interval_yet_has_a_page(tables: dict[str, pa.Table], tmp_path: Path) -> None:
+    there = ("offers", "blocks", "chains", "checks", "rounds")
+    early = {name: table if name in there else table.slice(0, 0) for name, table in tables.items()}
+    file = tmp_path / "early.html"
+    file.write_text(page(figures(early), "early", {}), encoding="utf-8")
+    text, complaints = opened(file, tmp_path / "profile")
+    assert complaints == []
+    assert "No interval has ended yet" in text
 
 
 @in_a_browser

@@ -119,13 +119,15 @@ def test_what_regions_receive_sums_to_zero_and_is_what_nettings_moved(tables: di
     between: dict[object, int] = defaultdict(int)
     legs: dict[object, int] = defaultdict(int)
     for row in tables["settlements"].to_pylist():
-        if row["reason"] == "netting_leg":
+        if row["settlement"] is not None:
             legs[row["interval"], row["party"]] += row["amount_micro"]
             assert row["outcome"] == "commit"
         elif row["reason"] != "bills":
             between[row["interval"], row["party"]] += row["amount_micro"]
     assert sum(between.values()) == 0
     assert {key: amount for key, amount in legs.items() if amount} == {k: a for k, a in between.items() if a}
+    reasons = {row["reason"] for row in tables["settlements"].to_pylist()}
+    assert {"energy", "exchange", "netting_leg", "exchange_leg"} <= reasons
     rents = [row["rent_micro"] for row in tables["tie_lines"].to_pylist()]
     assert all(isinstance(rent, int) and rent >= 0 for rent in rents)
 
@@ -151,10 +153,14 @@ def test_blocks_name_who_signed(tables: dict[str, pa.Table]) -> None:
 
 
 def test_faults_come_from_the_events(tables: dict[str, pa.Table]) -> None:
-    faults = [(row["kind"], row["fault"], row["target"], row["detail"]) for row in rows(tables["faults"])]
-    assert faults == [
-        ("fault", "region silent", "2", '{"intervals": 1}'),
-        ("recovered", "region silent", "2", None),
+    first = rows(tables["intervals"])[0]["interval"]
+    columns = ("kind", "fault", "interval", "target", "detail")
+    backwards = '{{"reason": "register of {} Wh runs backwards", "region": "1"}}'
+    assert [tuple(row[name] for name in columns) for row in rows(tables["faults"])] == [
+        ("refused_readings", None, None, "m-7", backwards.format(5)),
+        ("refused_readings", None, None, "m-8", backwards.format(77)),
+        ("fault", "region silent", first, "2", '{"intervals": 1}'),
+        ("recovered", "region silent", None, "2", None),
     ]
 
 
@@ -193,7 +199,7 @@ def test_a_line_that_is_no_event_is_named(small_run: Path, tmp_path: Path) -> No
     shutil.copytree(small_run, run)
     with (run / "events.jsonl").open("a", encoding="utf-8") as stream:
         stream.write("not an event\n")
-    with pytest.raises(RunError, match=r"events\.jsonl, line 5"):
+    with pytest.raises(RunError, match=r"events\.jsonl, line 8"):
         collect(run)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.results.collect import RunRecord, read_run
-from actors.results.hub_record import EndedInterval
+from actors.results.hub_record import EndedInterval, Purpose
 from actors.results.market_checks import MarketChecks, cost_exact, regret_eur_per_h
 from actors.results.money_checks import MoneyChecks
 from actors.results.region_record import RegionRecord
@@ -23,7 +23,7 @@ from actors.results.verification import verify, verify_record
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.market.offers import MICRO, Step
 from coordinator.settlement.interval.schedules import Curve
-from tests.actors.run_folders import LOAD
+from tests.actors.run_folders import LOAD, RunMaker
 
 Tamper = Callable[[RegionRecord, EndedInterval], None]
 
@@ -77,6 +77,19 @@ def test_a_run_passes_every_check_and_every_check_looked_at_something(small_run:
     assert found.check("optimum").checked == 3
     assert found.check("schedule_cost").checked == 4, "a region by itself is judged apart"
     assert [proof.agreeing for proof in found.chains] == [("alpha", "beta")] * 4
+
+
+def test_a_region_that_is_held_at_its_exchange_is_judged_with_it(tmp_path: Path) -> None:
+    maker = RunMaker.of(3, fallback="held")
+    maker.couple(0)
+    maker.couple(1, without=1)
+    maker.couple(2)
+    record = read_run(maker.write(tmp_path / "run"))
+    assert [ended.excluded for ended in record.hub.ended] == [(), (1,), ()]
+    assert Purpose.REPAYMENT in {netting.purpose for netting in record.hub.nettings.values()}
+    delivered = record.outcomes[record.hub.ended[1].interval].alone[1]
+    assert abs(int(delivered.sum())) > 10**7
+    assert failures(record) == {}
 
 
 def test_a_schedule_that_another_offer_beats(record: RunRecord) -> None:
@@ -163,6 +176,17 @@ def test_a_transfer_that_was_not_agreed(record: RunRecord) -> None:
     checks = MoneyChecks(replace(record, hub=hub))
     checks.run()
     assert [failure.region for failure in checks.transfers.failures] == ["1", "1"], "the agreement, and its leg"
+
+
+def test_metered_exchange_that_meters_do_not_show(record: RunRecord) -> None:
+    exchanges = list(record.hub.exchanges)
+    amounts = exchanges[0].amounts
+    exchanges[0] = replace(exchanges[0], amounts=(amounts[0] + 1, *amounts[1:]))
+    checks = MoneyChecks(replace(record, hub=replace(record.hub, exchanges=exchanges)))
+    checks.run()
+    assert [failure.region for failure in checks.exchange.failures] == ["1"]
+    assert [failure.element for failure in checks.zero_sum.failures] == ["metered exchange"]
+    assert [failure.region for failure in checks.transfers.failures] == ["1"], "its leg is another"
 
 
 def test_legs_that_do_not_sum_to_zero(record: RunRecord) -> None:

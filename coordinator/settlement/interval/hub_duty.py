@@ -9,6 +9,7 @@ from coordinator.ledger.receipt import Receipt
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.view import View
 from coordinator.market.coupling.public_outcome import PublicOutcome
+from coordinator.market.coupling.silent_region import SilentRegion
 from coordinator.settlement.interval.confirmations import (
     CONFIRM_HUB,
     Confirmation,
@@ -50,6 +51,11 @@ class HubDuty:
     def outcome(self) -> PublicOutcome | None:
         """What the attempt under way, or the last one, came to; None until a quorum has agreed."""
         return self._party.outcome
+
+    @property
+    def stand_ins(self) -> tuple[SilentRegion, ...]:
+        """Of the regions that the session under way, or the last one, goes on without."""
+        return self._party.stand_ins
 
     def on_block(self, block: Block, receipts: Sequence[Receipt], view: View) -> None:
         """The next final block, and the state after it."""

@@ -142,6 +142,11 @@ class HubParty:
         return tuple(region.index for region in self._silent)
 
     @property
+    def stand_ins(self) -> tuple[SilentRegion, ...]:
+        """Of the regions that this session goes on without."""
+        return tuple(self._silent)
+
+    @property
     def _at_zero_exchange(self) -> tuple[int, ...]:
         return tuple(region.index for region in self._silent if not region.held_fine.any())
 
