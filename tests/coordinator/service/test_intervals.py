@@ -50,7 +50,8 @@ class Market:
         """A transaction of alpha's, final and carried out."""
         genesis = self.consortium.genesis[chain]
         signer = load_key(self.consortium.home("alpha") / "keys" / "participant.key")
-        at = next(name for name in ORGANIZATIONS if self.consortium.processes[name].poll() is None)
+        running = (name for name in self.consortium.seats[chain] if self.consortium.processes[name].poll() is None)
+        at = next(running)
         async with self.consortium.client(at) as client:
             known = await client.call(
                 "GetParticipant", pb.ParticipantRequest(chain_id=genesis.chain_id, participant="alpha")
