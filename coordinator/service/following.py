@@ -103,14 +103,17 @@ class _Place:
         """By the monotonic clock; at first in any order, so that not all followers begin with the same validators."""
         self.rests_until = 0.0
         self._pause_s = _FIRST_PAUSE_S
+        self._lies = 0
 
-    def rest(self) -> None:
-        """Not again for a while, longer each time in a row."""
-        self.rests_until = time.monotonic() + self._pause_s
+    def rest(self, *, lied: bool = False) -> None:
+        """Not again for a while, longer each time in a row, and after each lie."""
+        self._lies += lied
+        pause_s = max(self._pause_s, _FIRST_PAUSE_S * 2.0 ** min(self._lies, 10))
+        self.rests_until = time.monotonic() + min(_LAST_PAUSE_S, pause_s)
         self._pause_s = min(_LAST_PAUSE_S, 2 * self._pause_s)
 
     def helped(self) -> None:
-        """What it sent was worth something."""
+        """It has sent a block that is final."""
         self._pause_s = _FIRST_PAUSE_S
 
 
@@ -218,10 +221,12 @@ class FollowedChain:
     # One source.
 
     async def _follow(self, place: _Place) -> None:
+        lied = False
         try:
             async with self._connect(place.peer) as source:
                 await self._read(place, source)
         except (PeerRefused, DecodeError, CertificateRefused) as error:
+            lied = True
             self.metrics.peer_faults.inc()
             self._log.warning("source refused", peer=place.name, reason=str(error))
         except _Withholds as error:
@@ -229,7 +234,7 @@ class FollowedChain:
         except ServiceError as error:
             self._log.info("source left", peer=place.name, reason=str(error))
         finally:
-            place.rest()
+            place.rest(lied=lied)
             place.task, place.source, place.run = None, None, []
             self._changed.set()
 
@@ -269,6 +274,7 @@ class FollowedChain:
                 raise _Withholds(f"it is at height {header.height}, others at {tip.height}")
             if known != header.digest:
                 raise self._contradiction(block, certificate, "is not the one that is final")
+            place.helped()
             return
         if header.height != before.height + 1 or header.parent_digest != before.digest:
             raise self._contradiction(block, certificate, f"does not follow that of height {before.height}")

@@ -1,5 +1,6 @@
-"""A consortium of regions on this machine: organizations, a process each; where nothing else is said four of them, with
-validator j of every region and seat j of the hub. Starts, kills, pauses and wipes nodes, waits for conditions, and checks every ledger.
+"""A consortium of regions on this machine: organizations, a process each; unless a test says otherwise four of them,
+with validator j of every region and seat j of the hub. Starts, kills, pauses and wipes nodes, waits for conditions, and
+checks every ledger.
 
 Conditions are polled until a deadline that suits a machine several times slower than one left alone.
 """

@@ -1,0 +1,121 @@
+"""Regions whose validators have, but for one, no seat of the hub: in real processes, with nodes dying.
+
+Hub seats: alpha, beta and gamma, each with a seat of its own region as well, and delta. The other three validators of
+every region are epsilon, zeta and eta, which follow the hub: no region has a quorum without two of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protos.gridaccord.v1 import service_pb2 as pb
+from tests.coordinator.service.consortium_harness import HUB
+from tests.coordinator.service.test_intervals import Market, running_market
+
+FOLLOWERS = ("epsilon", "zeta", "eta")
+SEATS = {
+    HUB: ("alpha", "beta", "gamma", "delta"),
+    "north": ("alpha", *FOLLOWERS),
+    "south": ("beta", *FOLLOWERS),
+    "west": ("gamma", *FOLLOWERS),
+}
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
+    organizations = (*SEATS[HUB], *FOLLOWERS)
+    # A validator that restarts knows nothing of the session: each hour is one of its own, so that the next fault finds
+    # all of them back.
+    rules = {"session_intervals": 1}
+    with running_market(tmp_path, "epsilon", rules, organizations=organizations, seats=SEATS) as running:
+        yield running
+
+
+def test_regions_couple_with_quorums_that_need_nodes_without_a_seat_of_the_hub(market: Market) -> None:
+    """One consortium, one hour after the other: each stage goes on where the one before has ended."""
+    an_hour_from_offers_to_money(market)
+    one_of_them_dies_in_the_middle_and_comes_back(market)
+    a_region_goes_on_without_its_coordinator_whom_others_followed(market)
+    every_ledger_is_valid_also_those_that_were_followed(market)
+
+
+async def an_hour(market: Market) -> None:
+    interval = await market.open_hour()
+    await market.ended(interval)
+    await market.scheduled(interval)
+
+
+def check_optimum(market: Market) -> None:
+    optimum = market.hours[-1][2]
+    assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
+
+
+def an_hour_from_offers_to_money(market: Market) -> None:
+    consortium = market.consortium
+
+    async def run() -> pb.ChainStatus | None:
+        await an_hour(market)
+        await consortium.rest(FOLLOWERS)
+        return await consortium.status("zeta", HUB)
+
+    found = asyncio.run(run())
+    check_optimum(market)
+    assert found is not None
+    assert found.followed
+    assert found.healthy
+    assert not found.may_vote
+    assert len(found.sources) == 2
+    assert set(found.sources) <= set(SEATS[HUB])
+    market.check_balances([market.hours[0][0]])
+
+
+def one_of_them_dies_in_the_middle_and_comes_back(market: Market) -> None:
+    async def run() -> None:
+        market.at = "zeta"
+        interval = await market.open_hour()
+        market.consortium.kill("epsilon")
+        await market.ended(interval)
+        await market.scheduled(interval)
+        market.consortium.start("epsilon")
+        await market.consortium.ready(["epsilon"])
+        market.at = "epsilon"
+        await market.ended(interval)
+
+    asyncio.run(run())
+    check_optimum(market)
+
+
+def a_region_goes_on_without_its_coordinator_whom_others_followed(market: Market) -> None:
+    consortium = market.consortium
+
+    async def run() -> None:
+        consortium.kill("gamma")
+        await an_hour(market)
+        await consortium.rest(FOLLOWERS)
+        for name in FOLLOWERS:
+            found = await consortium.status(name, HUB)
+            assert found is not None
+            assert found.healthy
+            assert "gamma" not in found.sources
+
+    asyncio.run(run())
+    check_optimum(market)
+
+
+def every_ledger_is_valid_also_those_that_were_followed(market: Market) -> None:
+    consortium = market.consortium
+    consortium.start("gamma")
+    asyncio.run(consortium.ready(["gamma"]))
+    market.check_balances([hour[0] for hour in market.hours])
+    consortium.kill(*consortium.organizations, number=signal.SIGTERM)
+    consortium.audit_all()
+    for name in FOLLOWERS:
+        assert not (consortium.home(name) / "chains" / HUB / "sign.guard").exists(), "it never signs there"
+        logged = [json.loads(line) for line in consortium.log(name).splitlines() if line.startswith("{")]
+        assert not any(entry["level"] == "error" for entry in logged)
