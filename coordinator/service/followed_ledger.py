@@ -18,10 +18,12 @@ from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.block import Block
 from coordinator.ledger.errors import BlockRefused
 from coordinator.ledger.genesis import Genesis
-from coordinator.ledger.state import LedgerState, Machine
+from coordinator.ledger.state import Applied, LedgerState, Machine
 from coordinator.ledger.store import Finalized, Store
 from coordinator.service.errors import ConfigurationError
 
+Claim = tuple[Block, Certificate | None]
+"""A block that somebody says is final, with its finalization if it has one of its own."""
 _T = TypeVar("_T")
 
 
@@ -35,24 +37,32 @@ def check_finality(machine: Machine, state: LedgerState, block: Block, certifica
     verify_certificate(certificate, state.epoch_configs()[0].validators, machine.scheme)
 
 
-def finalized_run(
-    machine: Machine, state: LedgerState, blocks: Sequence[Block], certificate: Certificate
-) -> list[Finalized]:
-    """What these blocks do, each the parent of the next, the last one finalized by the certificate.
+def finalized_run(machine: Machine, state: LedgerState, run: Sequence[Claim]) -> list[Finalized]:
+    """What these blocks do, each the parent of the next and the last one with a finalization.
 
-    Raises CertificateRefused where that proves nothing; SafetyViolation where what a quorum has finalized does not
-    follow from genesis, which means that more than f validators are faulty or that this software is another one.
+    Raises CertificateRefused where a certificate proves nothing; SafetyViolation where what a quorum has finalized does
+    not follow from genesis: then more than f validators are faulty, or this software is another one.
     """
-    check_finality(machine, state, blocks[-1], certificate)
-    found = []
-    for block in blocks:
-        try:
-            applied = machine.apply(state, block)
-        except BlockRefused as error:
-            raise SafetyViolation(f"block {block.header.height} is final and does not follow: {error}") from None
-        found.append(Finalized(block, applied, certificate if block is blocks[-1] else None))
-        state = applied.state
+    found: list[Finalized] = []
+    waiting: list[Block] = []
+    for block, certificate in run:
+        waiting.append(block)
+        if certificate is not None:
+            check_finality(machine, state, block, certificate)
+            for one in waiting:
+                applied = _applied(machine, state, one)
+                found.append(Finalized(one, applied, certificate if one is block else None))
+                state = applied.state
+            waiting = []
+    assert not waiting, "the last block of a run has a finalization"
     return found
+
+
+def _applied(machine: Machine, state: LedgerState, block: Block) -> Applied:
+    try:
+        return machine.apply(state, block)
+    except BlockRefused as error:
+        raise SafetyViolation(f"block {block.header.height} is final and does not follow: {error}") from None
 
 
 class FollowedLedger:
@@ -79,9 +89,9 @@ class FollowedLedger:
         if self.store.genesis.chain_id != self._genesis.chain_id:
             raise ConfigurationError(f"{self._path}: the ledger is of another genesis; remove it, it is fetched anew")
 
-    def take(self, blocks: Sequence[Block], certificate: Certificate) -> list[Finalized]:
+    def take(self, run: Sequence[Claim]) -> list[Finalized]:
         """Verify blocks above the tip and keep them; durable on return. Raises as `finalized_run`, and StoreError."""
-        found = finalized_run(self._machine, self.store.state, blocks, certificate)
+        found = finalized_run(self._machine, self.store.state, run)
         self.store.commit(found)
         return found
 

@@ -30,7 +30,7 @@ from coordinator.service.access import Trust
 from coordinator.service.client import Client
 from coordinator.service.errors import CallFailed, PeerRefused, ServiceError
 from coordinator.service.execution import CachedScheme
-from coordinator.service.followed_ledger import FollowedLedger, check_finality
+from coordinator.service.followed_ledger import Claim, FollowedLedger, check_finality
 from coordinator.service.home import Pace, PeerSettings
 from coordinator.service.identity import server_name
 from coordinator.service.log import Log
@@ -43,6 +43,7 @@ from protos.gridaccord.v1 import service_pb2 as pb
 _LOOK_S = 1.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 60.0
 _LAG_BLOCKS = 256
+_AHEAD_BLOCKS = 16
 _RUN_BLOCKS, _RUN_BYTES = 4096, 16 * PAYLOAD_MAX
 """What may come from one validator before a certificate does."""
 _IN_VAIN = 10
@@ -98,7 +99,7 @@ class _Place:
         self.peer = peer
         self.task: asyncio.Task[None] | None = None
         self.source: Source | None = None
-        self.run: list[Block] = []
+        self.run: list[Claim] = []
         self.tried_at = -random.random()
         """By the monotonic clock; at first in any order, so that not all followers begin with the same validators."""
         self.rests_until = 0.0
@@ -239,15 +240,33 @@ class FollowedChain:
             self._changed.set()
 
     async def _read(self, place: _Place, source: Source) -> None:
-        """Raises PeerRefused, DecodeError, CertificateRefused where it lies, ServiceError where it ends or lags."""
-        async with aclosing(source.blocks(self.told.header.height + 1)) as replies:
+        """Raises PeerRefused, DecodeError, CertificateRefused where it lies, ServiceError where it ends or lags.
+
+        What comes while the disk is busy goes there together.
+        """
+        ahead: asyncio.Queue[pb.BlockReply | Exception] = asyncio.Queue(_AHEAD_BLOCKS)
+        reading = asyncio.get_running_loop().create_task(self._read_ahead(source, ahead))
+        try:
             while True:
-                reply = await self._next(replies)
-                if place.source is None:
+                replies = [await ahead.get()]
+                while not ahead.empty():
+                    replies.append(ahead.get_nowait())
+                if place.source is None and isinstance(replies[0], pb.BlockReply):
                     place.source = source
                     self._log.info("reading", peer=place.name, from_height=self.told.header.height + 1)
                 async with self._taking:
-                    await self._take(place, reply)
+                    await self._take(place, replies)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read_ahead(self, source: Source, ahead: asyncio.Queue[pb.BlockReply | Exception]) -> None:
+        try:
+            async with aclosing(source.blocks(self.told.header.height + 1)) as replies:
+                while True:
+                    await ahead.put(await self._next(replies))
+        except Exception as error:
+            await ahead.put(error)
 
     async def _next(self, replies: AsyncGenerator[pb.BlockReply, None]) -> pb.BlockReply:
         patience_s = self.pace.stands_after_s
@@ -261,31 +280,38 @@ class FollowedChain:
                 raise _Withholds(f"nothing of it for {patience_s:.0f} s in which others had blocks") from None
             raise CallFailed(f"no final block for {patience_s:.0f} s") from None
 
-    async def _take(self, place: _Place, reply: pb.BlockReply) -> None:
-        """The next block of a source: one that is known, or that follows; kept once a certificate covers it."""
-        block = decode_block(reply.block)
-        certificate = decode_certificate(reply.certificate) if reply.certificate else None
-        tip, header = self.told.header, block.header
-        place.run = [one for one in place.run if one.header.height > tip.height]
-        before = place.run[-1].header if place.run else tip
-        if header.height <= tip.height:
-            known = self._digests.get(header.height)
-            if known is None:
-                raise _Withholds(f"it is at height {header.height}, others at {tip.height}")
-            if known != header.digest:
-                raise self._contradiction(block, certificate, "is not the one that is final")
-            place.helped()
-            return
-        if header.height != before.height + 1 or header.parent_digest != before.digest:
-            raise self._contradiction(block, certificate, f"does not follow that of height {before.height}")
-        place.run.append(block)
-        if certificate is not None:
-            found = await asyncio.wrap_future(self.ledger.submit(self.ledger.take, place.run, certificate))
-            place.run = []
+    async def _take(self, place: _Place, replies: Sequence[pb.BlockReply | Exception]) -> None:
+        """The next blocks of a source; they are kept as far as certificates cover them."""
+        place.run = [claim for claim in place.run if claim[0].header.height > self.told.header.height]
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+            certificate = decode_certificate(reply.certificate) if reply.certificate else None
+            self._add(place, decode_block(reply.block), certificate)
+        certified = max((number for number, claim in enumerate(place.run, 1) if claim[1] is not None), default=0)
+        if certified:
+            found = await asyncio.wrap_future(self.ledger.submit(self.ledger.take, place.run[:certified]))
+            del place.run[:certified]
             place.helped()
             self._finalized(found)
-        elif len(place.run) > _RUN_BLOCKS or sum(len(one.payload) for one in place.run) > _RUN_BYTES:
+        if len(place.run) > _RUN_BLOCKS or sum(len(block.payload) for block, _ in place.run) > _RUN_BYTES:
             raise PeerRefused(f"{len(place.run)} blocks without a finalization")
+
+    def _add(self, place: _Place, block: Block, certificate: Certificate | None) -> None:
+        """A block that is known, or that follows."""
+        tip, header = self.told.header, block.header
+        before = place.run[-1][0].header if place.run else tip
+        if header.height > tip.height:
+            if header.height != before.height + 1 or header.parent_digest != before.digest:
+                raise self._contradiction(block, certificate, f"does not follow that of height {before.height}")
+            place.run.append((block, certificate))
+            return
+        known = self._digests.get(header.height)
+        if known is None:
+            raise _Withholds(f"it is at height {header.height}, others at {tip.height}")
+        if known != header.digest:
+            raise self._contradiction(block, certificate, "is not the one that is final")
+        place.helped()
 
     def _contradiction(self, block: Block, certificate: Certificate | None, reason: str) -> Exception:
         """A source that lies; or, where a quorum has signed what it says, a chain with two histories."""

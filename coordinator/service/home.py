@@ -14,10 +14,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coordinator.consensus.config import Config
 from coordinator.consensus.errors import DecodeError
@@ -94,6 +94,13 @@ class NodeSettings(Strict):
     follows: tuple[ChainSettings, ...] = ()
     """Chains without a seat of this node that it needs the final blocks of: a region's validator follows the hub."""
     peers: tuple[PeerSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_chains(self) -> Self:
+        both = {chain.name for chain in self.chains} & {chain.name for chain in self.follows}
+        if both:
+            raise ValueError(f"chain {min(both)} stands under chains and follows; a seat is under chains alone")
+        return self
 
 
 class Home:

@@ -152,16 +152,11 @@ class Hub:
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_blocks_are_final_by_their_own_certificate_or_a_descendants(certified: list[bool]) -> None:
     chain = Chain(epoch_length=4)
-    state, run, taken = chain.state, [], []
-    for has_certificate in (*certified, True):
-        entry = chain.make(certified=has_certificate)
-        run.append(entry.block)
-        if entry.certificate is not None:
-            found = finalized_run(chain.machine, state, run, entry.certificate)
-            taken += [one.block for one in found]
-            state, run = found[-1].applied.state, []
-    assert not run
-    assert [block.header.height for block in taken] == list(range(1, len(certified) + 2))
+    state = chain.state
+    made = [chain.make(certified=has_certificate) for has_certificate in (*certified, True)]
+    found = finalized_run(chain.machine, state, [(one.block, one.certificate) for one in made])
+    assert [(one.block, one.certificate) for one in found] == [(one.block, one.certificate) for one in made]
+    state = found[-1].applied.state
     assert (state.header, state.tree.root) == (chain.state.header, chain.state.tree.root)
 
 
@@ -181,7 +176,7 @@ def test_a_certificate_counts_for_its_block_and_of_the_validators_in_office_only
     for certificate in wrong:
         assert certificate is not None
         with pytest.raises(CertificateRefused):
-            finalized_run(chain.machine, state, [first.block], certificate)
+            finalized_run(chain.machine, state, [(first.block, certificate)])
 
 
 def test_what_a_quorum_finalized_and_does_not_follow_stops_it() -> None:
@@ -191,7 +186,7 @@ def test_what_a_quorum_finalized_and_does_not_follow_stops_it() -> None:
     header = replace(block.header, state_root=bytes(32))
     certificate = chain.certificate(header, state.epoch_configs()[0].validators)
     with pytest.raises(SafetyViolation, match="block 1 is final and does not follow: state_root"):
-        finalized_run(chain.machine, state, [Block(header, block.payload)], certificate)
+        finalized_run(chain.machine, state, [(Block(header, block.payload), certificate)])
 
 
 def test_it_is_followed_through_epochs_and_goes_on_where_it_was_after_a_restart(tmp_path: Path) -> None:

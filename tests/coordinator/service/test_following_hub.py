@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.cluster import gridaccord
 from protos.gridaccord.v1 import service_pb2 as pb
 from tests.coordinator.service.consortium_harness import HUB
 from tests.coordinator.service.test_intervals import Market, running_market
@@ -42,6 +44,7 @@ def test_regions_couple_with_quorums_that_need_nodes_without_a_seat_of_the_hub(m
     an_hour_from_offers_to_money(market)
     one_of_them_dies_in_the_middle_and_comes_back(market)
     a_region_goes_on_without_its_coordinator_whom_others_followed(market)
+    a_hub_that_stands_still_is_noticed(market)
     every_ledger_is_valid_also_those_that_were_followed(market)
 
 
@@ -73,6 +76,8 @@ def an_hour_from_offers_to_money(market: Market) -> None:
     assert len(found.sources) == 2
     assert set(found.sources) <= set(SEATS[HUB])
     market.check_balances([market.hours[0][0]])
+    shown = gridaccord("status", consortium.home("zeta")).stdout
+    assert re.search(rf"{HUB} .* followed from \w+, \w+  healthy\n +regions +north, south, west\n", shown)
 
 
 def one_of_them_dies_in_the_middle_and_comes_back(market: Market) -> None:
@@ -92,26 +97,53 @@ def one_of_them_dies_in_the_middle_and_comes_back(market: Market) -> None:
 
 
 def a_region_goes_on_without_its_coordinator_whom_others_followed(market: Market) -> None:
+    """The region's proofs reach the hub by nodes without a seat there: it has no others left."""
     consortium = market.consortium
 
     async def run() -> None:
-        consortium.kill("gamma")
+        read = await consortium.status("epsilon", HUB)
+        assert read is not None
+        dead = next(name for name in read.sources if name != "delta")
+        consortium.kill(dead)
         await an_hour(market)
         await consortium.rest(FOLLOWERS)
         for name in FOLLOWERS:
             found = await consortium.status(name, HUB)
             assert found is not None
             assert found.healthy
-            assert "gamma" not in found.sources
+            assert dead not in found.sources
+        consortium.start(dead)
+        await consortium.ready([dead])
 
     asyncio.run(run())
     check_optimum(market)
 
 
+def a_hub_that_stands_still_is_noticed(market: Market) -> None:
+    consortium = market.consortium
+
+    async def unhealthy() -> bool:
+        found = await consortium.status("epsilon", HUB)
+        return found is not None and not found.healthy and not found.sources
+
+    async def healthy() -> bool:
+        found = await consortium.status("epsilon", HUB)
+        return found is not None and found.healthy
+
+    async def run() -> None:
+        assert f'gridaccord_healthy{{chain="{HUB}"}} 1.0' in consortium.metrics("epsilon")
+        assert f'gridaccord_sources{{chain="{HUB}"}} 2.0' in consortium.metrics("epsilon")
+        consortium.kill(*SEATS[HUB])
+        await consortium.until("the hub is missed", unhealthy)
+        for name in SEATS[HUB]:
+            consortium.start(name)
+        await consortium.until("the hub is followed again", healthy)
+
+    asyncio.run(run())
+
+
 def every_ledger_is_valid_also_those_that_were_followed(market: Market) -> None:
     consortium = market.consortium
-    consortium.start("gamma")
-    asyncio.run(consortium.ready(["gamma"]))
     market.check_balances([hour[0] for hour in market.hours])
     consortium.kill(*consortium.organizations, number=signal.SIGTERM)
     consortium.audit_all()

@@ -91,6 +91,15 @@ def test_who_has_a_seat_of_a_region_alone_follows_the_hub_and_gets_no_more_of_it
     assert participant_of(started(beta.genesis("north")).view, "delta-validator") is None
 
 
+def test_a_chain_is_validated_or_followed(tmp_path: Path) -> None:
+    folder = made(tmp_path, {**HUB, "validators": ["alpha"]}, {**NORTH, "validators": ["gamma"]}) / "gamma"
+    settings = yaml.safe_load((folder / "node.yaml").read_text(encoding="utf-8"))
+    settings["chains"] += settings["follows"]
+    (folder / "node.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="chain middle stands under chains and follows"):
+        Home(folder)
+
+
 def test_the_neutral_account_is_usable_and_nobodys(tmp_path: Path) -> None:
     genesis = Home(made(tmp_path, HUB, NORTH) / "alpha").genesis("north")
     view = started(genesis).view
