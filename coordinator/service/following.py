@@ -40,14 +40,15 @@ from coordinator.service.outcomes import Outcomes
 from coordinator.service.waiting import first_error, first_of
 from protos.gridaccord.v1 import service_pb2 as pb
 
-_LOOK_S = 1.0
+_LOOK_S, _SUBMIT_S = 1.0, 5.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 60.0
 _LAG_BLOCKS = 256
 _AHEAD_BLOCKS = 16
 _RUN_BLOCKS, _RUN_BYTES = 4096, 16 * PAYLOAD_MAX
 """What may come from one validator before a certificate does."""
 _IN_VAIN = 10
-"""After so many times the patience without a block, peers outside the committee known here are asked as well."""
+"""After so many times the patience without a block, peers without a seat are asked as well: who has one may be known
+here from long ago, and what anybody says is verified all the same."""
 
 
 class Source(Protocol):
@@ -84,7 +85,7 @@ class _Remote:
         return self._client.stream(pb.StreamRequest(chain_id=self._chain_id, from_height=from_height))
 
     async def submit(self, transaction: bytes) -> None:
-        await self._client.call("Submit", pb.SubmitRequest(chain_id=self._chain_id, transaction=transaction))
+        await self._client.call("Submit", pb.SubmitRequest(chain_id=self._chain_id, transaction=transaction), _SUBMIT_S)
 
 
 class _Withholds(ServiceError):
@@ -97,7 +98,7 @@ class _Place:
     def __init__(self, peer: PeerSettings) -> None:
         self.name = peer.name
         self.peer = peer
-        self.task: asyncio.Task[None] | None = None
+        self.is_active = False
         self.source: Source | None = None
         self.run: list[Claim] = []
         self.tried_at = -random.random()
@@ -200,24 +201,28 @@ class FollowedChain:
 
     def _turn_to(self, tasks: asyncio.TaskGroup) -> None:
         """Read from f + 1 of those who can be asked, beginning with whom was not asked for longest."""
-        now, candidates = time.monotonic(), self._candidates()
-        for key, place in self._places.items():
-            if place.task is not None and key not in candidates:
-                place.task.cancel()
+        now, seated = time.monotonic(), self._seated()
+        in_vain = now - self.final_at > _IN_VAIN * self.pace.stands_after_s
+        candidates = self._places.values() if in_vain or not seated else seated
         free = 1 + max_faulty(len(committee(self.told.view, CURRENT).members))
-        free -= sum(place.task is not None for place in self._places.values())
-        for place in sorted((self._places[key] for key in candidates), key=lambda place: place.tried_at):
-            if free > 0 and place.task is None and place.rests_until <= now:
+        free -= sum(place.is_active for place in self._places.values())
+        for place in sorted(candidates, key=lambda place: place.tried_at):
+            if free > 0 and not place.is_active and place.rests_until <= now:
                 free -= 1
                 place.tried_at = now
-                place.task = tasks.create_task(self._follow(place))
+                place.is_active = True
+                tasks.create_task(self._follow(place))
 
-    def _candidates(self) -> set[bytes]:
-        """Peers with a seat, in this epoch or the next; all where these have been silent for long."""
-        view = self.told.view
-        seats = {key for slot in (CURRENT, NEXT) for key in committee(view, slot).public_keys} & self._places.keys()
-        in_vain = time.monotonic() - self.final_at > _IN_VAIN * self.pace.stands_after_s
-        return set(self._places) if in_vain or not seats else seats
+    def _seated(self) -> list[_Place]:
+        """Peers that validate the chain in this epoch or the next, as far as it is known here."""
+        keys = {key for slot in (CURRENT, NEXT) for key in committee(self.told.view, slot).public_keys}
+        return [place for key, place in self._places.items() if key in keys]
+
+    def _check_seat(self, place: _Place) -> None:
+        """Who has lost the seat is left for those who have one; between two writes, so that none is cut off."""
+        seated = self._seated()
+        if place not in seated and any(one.source is not None for one in seated):
+            raise CallFailed("it has no seat of the chain")
 
     # One source.
 
@@ -236,7 +241,7 @@ class FollowedChain:
             self._log.info("source left", peer=place.name, reason=str(error))
         finally:
             place.rest(lied=lied)
-            place.task, place.source, place.run = None, None, []
+            place.is_active, place.source, place.run = False, None, []
             self._changed.set()
 
     async def _read(self, place: _Place, source: Source) -> None:
@@ -256,6 +261,7 @@ class FollowedChain:
                     self._log.info("reading", peer=place.name, from_height=self.told.header.height + 1)
                 async with self._taking:
                     await self._take(place, replies)
+                self._check_seat(place)
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.cluster import gridaccord
 from protos.gridaccord.v1 import service_pb2 as pb
-from tests.coordinator.service.consortium_harness import HUB
+from tests.coordinator.service.consortium_harness import ASSET, HUB
 from tests.coordinator.service.test_intervals import Market, running_market
 
 FOLLOWERS = ("epsilon", "zeta", "eta")
@@ -78,6 +78,11 @@ def an_hour_from_offers_to_money(market: Market) -> None:
     market.check_balances([market.hours[0][0]])
     shown = gridaccord("status", consortium.home("zeta")).stdout
     assert re.search(rf"{HUB} .* followed from \w+, \w+  healthy\n +regions +north, south, west\n", shown)
+    question = ("prove", consortium.home("zeta"), "alpha", ASSET, "--chain", HUB)
+    refused = gridaccord(*question, check=False)
+    assert refused.returncode == 1
+    assert "center is only followed here; ask a node with a seat of it (--address)" in refused.stderr
+    assert "proven from genesis" in gridaccord(*question, "--address", f"127.0.0.1:{consortium.ports['beta']}").stdout
 
 
 def one_of_them_dies_in_the_middle_and_comes_back(market: Market) -> None:
