@@ -42,7 +42,8 @@ class Interregional:
         self._followed = followed
         self._signer = signer
         self._log = log
-        self._name = f"{home.settings.organization}-validator"
+        self._name = me = f"{home.settings.organization}-validator"
+        self._forwarded = {chain_id: ForwardedTransactions(chain, signer, me) for chain_id, chain in followed.items()}
         ledgers: dict[bytes, tuple[Genesis, Ledger]] = {
             **{chain_id: (host.genesis, host.writer) for chain_id, host in hosts.items()},
             **{chain_id: (chain.genesis, chain.ledger) for chain_id, chain in followed.items()},
@@ -101,11 +102,10 @@ class Interregional:
             await asyncio.Event().wait()
 
     def _side(self, chain_id: bytes) -> Side:
-        evidence, host, chain = self.evidence[chain_id], self._hosts.get(chain_id), self._followed.get(chain_id)
+        evidence, host = self.evidence[chain_id], self._hosts.get(chain_id)
         if host is not None:
             return Side(host, evidence, OwnTransactions(host, self._signer, self._name))
-        assert chain is not None, "what settles here is validated or followed"
-        return Side(chain, evidence, ForwardedTransactions(chain, self._signer, self._name))
+        return Side(self._followed[chain_id], evidence, self._forwarded[chain_id])
 
     def show(self, metrics: NodeMetrics) -> None:
         """Where the coupling stands."""

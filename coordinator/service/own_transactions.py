@@ -22,8 +22,6 @@ from coordinator.service.host import ChainHost
 from coordinator.service.outcomes import Outcome
 
 _VALID_BLOCKS = 256
-_FORWARDED_VALID_BLOCKS = 64
-"""Of what is handed to others: it is signed again where they have forgotten it."""
 _ATTEMPTS = 16
 
 
@@ -116,8 +114,10 @@ class ForwardedTransactions(Transactions):
     async def submit(
         self, kind: str, content: bytes, before_again: Callable[[], Awaitable[None]] | None = None
     ) -> Outcome:
-        """As the others."""
+        """As the others; `before_again` also after those before it, which may have made it needless."""
         async with self._turn:
+            if before_again is not None:
+                await before_again()
             return await super().submit(kind, content, before_again)
 
     def _sign(self, kind: str, content: bytes) -> SignedTransaction:
@@ -125,7 +125,7 @@ class ForwardedTransactions(Transactions):
         participant = participant_of(state.view, self._participant)
         if participant is None:
             raise TransactionRefused(f"{self._participant} is no participant of {self._followed.genesis.name}")
-        valid_until = state.header.height + _FORWARDED_VALID_BLOCKS
+        valid_until = state.header.height + _VALID_BLOCKS
         transaction = Transaction(self._participant, participant.next_sequence, valid_until, kind, content)
         return sign_transaction(self._signer, self._followed.genesis.chain_id, transaction)
 
