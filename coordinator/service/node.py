@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -96,6 +97,7 @@ class Node:
             self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
         self._interregional = Interregional(home, self._hosts, self._followed, self._signer, self._log)
         self._health = health.aio.HealthServicer()
+        self._page: WSGIServer | None = None
 
     @property
     def hosts(self) -> Mapping[bytes, ChainHost]:
@@ -136,6 +138,7 @@ class Node:
         finally:
             await self._transport.stop()
             await server.stop(_GRACE_S)
+            await asyncio.to_thread(self._close_page)
             await self._interregional.close()
             for chain_id, host in self._hosts.items():
                 await asyncio.to_thread(self._readers[chain_id].close)
@@ -151,6 +154,11 @@ class Node:
         if allowed < _FILES_MIN:
             raise ConfigurationError(f"this process may open {hard} files, it needs {_FILES_MIN}: raise `ulimit -Hn`")
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+    def _close_page(self) -> None:
+        if self._page is not None:
+            self._page.shutdown()
+            self._page.server_close()
 
     async def _open(self, force_rejoin: bool) -> grpc.aio.Server:
         for chain_id, host in self._hosts.items():
@@ -183,7 +191,7 @@ class Node:
         await server.start()
         if self._settings.metrics:
             address, _, metrics_port = self._settings.metrics.rpartition(":")
-            start_http_server(int(metrics_port), address, self._metrics.registry)
+            self._page, _ = start_http_server(int(metrics_port), address, self._metrics.registry)
         self._transport.start(self._hosts)
         self._log.info("serving", listen=self._settings.listen, port=port, chains=len(self._hosts))
         return server
