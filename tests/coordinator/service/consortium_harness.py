@@ -147,6 +147,11 @@ class Consortium:
                 env={**environment(), "PYTHONFAULTHANDLER": "1"},
             )
 
+    def has_ended(self, name: str) -> bool:
+        """Whether a node had a process and it is gone."""
+        process = self.processes.get(name)
+        return process is not None and process.poll() is not None
+
     def send(self, name: str, number: int) -> None:
         """SIGSTOP and SIGCONT, say."""
         os.kill(self.processes[name].pid, number)

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,8 @@ from coordinator.service.home import Home
 from coordinator.service.log import Log
 from coordinator.service.node import Node
 from tests.coordinator.service.consortium_harness import HUB, ORGANIZATIONS, OWNED, REGIONS, Consortium
+from tests.coordinator.service.small_market import small_hours, write_grid
+from tests.coordinator.service.test_intervals import CREDIT, Market
 
 FOLLOWER = "epsilon"
 AMOUNT = 1000
@@ -63,10 +66,15 @@ async def nodes_of(consortium: Consortium, names: Sequence[str]) -> AsyncIterato
         await nodes.stop(*nodes.running)
 
 
+def founded(folder: Path, **options: Any) -> Consortium:
+    """Regions of one validator, which has no seat of the hub."""
+    seats = {HUB: ORGANIZATIONS, **dict.fromkeys(REGIONS, (FOLLOWER,))}
+    return Consortium(folder, organizations=(*ORGANIZATIONS, FOLLOWER), seats=seats, **options)
+
+
 @pytest.fixture
 def consortium(tmp_path: Path) -> Consortium:
-    seats = {HUB: ORGANIZATIONS, **dict.fromkeys(REGIONS, (FOLLOWER,))}
-    return Consortium(tmp_path, organizations=(*ORGANIZATIONS, FOLLOWER), seats=seats)
+    return founded(tmp_path)
 
 
 async def paid(consortium: Consortium, at: str) -> None:
@@ -97,6 +105,25 @@ def test_money_moves_between_regions_whose_only_validator_follows_the_hub(consor
     assert consortium.balance(FOLLOWER, "north", FOLLOWER) == OWNED - 3 * AMOUNT
     assert consortium.balance(FOLLOWER, "south", "beta") == OWNED + 3 * AMOUNT
     consortium.audit_all()
+
+
+def test_an_interval_goes_from_offers_to_money_in_regions_that_only_follow_the_hub(tmp_path: Path) -> None:
+    intervals = {**write_grid(tmp_path), "stepper": "alpha", "collateral": 10**10, "step_blocks": 200}
+    names, hours = small_hours(tmp_path, 1, 1)
+    consortium = founded(tmp_path, limit=10**12, credit=CREDIT, intervals=intervals)
+    market = Market(consortium, hours, names, at=FOLLOWER)
+
+    async def scenario() -> None:
+        async with nodes_of(consortium, consortium.organizations):
+            interval = await market.open_hour()
+            await market.ended(interval)
+            await market.scheduled(interval)
+            await consortium.rest([FOLLOWER])
+
+    asyncio.run(scenario())
+    optimum = market.hours[0][2]
+    assert any(abs(reached - optimum) <= 1e-6 * optimum for reached in market.agreements())
+    market.check_balances([market.hours[0][0]])
 
 
 def test_a_node_without_a_seat_has_no_vote(consortium: Consortium) -> None:

@@ -54,8 +54,7 @@ class Market:
         """A transaction of alpha's, final and carried out."""
         genesis = self.consortium.genesis[chain]
         signer = load_key(self.consortium.home("alpha") / "keys" / "participant.key")
-        running = (name for name in self.consortium.seats[chain] if self.consortium.processes[name].poll() is None)
-        at = next(running)
+        at = next(name for name in self.consortium.seats[chain] if not self.consortium.has_ended(name))
         async with self.consortium.client(at) as client:
             known = await client.call(
                 "GetParticipant", pb.ParticipantRequest(chain_id=genesis.chain_id, participant="alpha")
