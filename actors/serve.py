@@ -277,7 +277,7 @@ def with_client(path: Path, address: str, who: str, work: Callable[[Client, Home
 
 
 def _chain(home: Home, name: str) -> str:
-    names = [chain.name for chain in home.settings.chains]
+    names = [chain.name for chain in (*home.settings.chains, *home.settings.follows)]
     if not names or (name and name not in names):
         raise ConfigurationError(f"{home.path}: there is no chain {name!r}; there is {', '.join(names) or 'none'}")
     return name or names[0]
@@ -317,9 +317,11 @@ def _shown(reply: pb.StatusReply) -> str:
     lines = [f"{reply.node}  {reply.public_key.hex()[:16]}"]
     for chain in reply.chains:
         when = datetime.datetime.fromtimestamp(chain.time_ms / 1000, datetime.UTC)
+        place = f"  {chain.name:<12} height {chain.height:,}  {when:%Y-%m-%d %H:%M:%S} UTC  epoch {chain.epoch}"
         lines.append(
-            f"  {chain.name:<12} height {chain.height:,}  {when:%Y-%m-%d %H:%M:%S} UTC  epoch {chain.epoch}"
-            f"  view {chain.view}  {'healthy' if chain.healthy else 'NOT FINALIZING'}"
+            f"{place}  {_following(chain)}"
+            if chain.followed
+            else f"{place}  view {chain.view}  {'healthy' if chain.healthy else 'NOT FINALIZING'}"
             f"{'' if chain.may_vote else '  does not vote yet'}  {chain.waiting_transactions:,} waiting"
             f"  finality p50 {chain.finality_p50_us / 1000:.1f} ms"
         )
@@ -329,6 +331,13 @@ def _shown(reply: pb.StatusReply) -> str:
         for peer in reply.peers
     ]
     return "\n".join(lines)
+
+
+def _following(chain: pb.ChainStatus) -> str:
+    if chain.fault:
+        return f"NOT FOLLOWED any more: {chain.fault}"
+    state = "healthy" if chain.healthy else "NOT ADVANCING"
+    return f"followed from {', '.join(chain.sources) or 'nobody'}  {state}"
 
 
 def _settlement_lines(chain: pb.ChainStatus) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -89,7 +89,7 @@ class Client:
             raise self._failed(error) from None
         return reply
 
-    async def stream(self, request: pb.StreamRequest) -> AsyncIterator[pb.BlockReply]:
+    async def stream(self, request: pb.StreamRequest) -> AsyncGenerator[pb.BlockReply, None]:
         """Final blocks as they come. Raises CallFailed."""
         path = access.LEDGER + "StreamBlocks"
         call = self._channel.unary_stream(path, pb.StreamRequest.SerializeToString, pb.BlockReply.FromString)(request)

@@ -15,6 +15,9 @@
 
 An organization has two keys: `validator.key` votes, `participant.key` signs its transactions. On a chain they are the
 participants `<organization>-validator` and `<organization>`. What a chain's `role` adds is in `roles.py`.
+
+An organization with a seat of a region and none of the hub follows the hub: it gets the hub's genesis file and the
+public part of the grid, and is a participant of the hub that can relay what its region says.
 """
 
 from __future__ import annotations
@@ -200,18 +203,20 @@ def _write(consortium: Consortium, founding: Founding | None, output: Path, now:
         validators[organization.name] = create_key(keys / "validator.key")
         participants[organization.name] = create_key(keys / "participant.key")
     documents = _documents(consortium, founding, validators, participants, now)
+    hub = next((chain for chain in consortium.chains if chain.role is ChainRole.HUB), None)
     for organization in consortium.organizations:
         home = output / organization.name
         (home / "tls").mkdir(mode=0o700)
         (home / "tls" / "revoked.pem").write_bytes(revoked)
         issue_all(authority, home, organization.name, now, consortium.certificate_days)
         seats = [chain for chain in consortium.chains if organization.name in consortium.seats(chain)]
-        for chain in [*seats, *_regions_to_register(consortium, seats)]:
+        follows = [hub] if hub is not None and organization.name in _followers(consortium) else []
+        for chain in [*seats, *follows, *_regions_to_register(consortium, seats)]:
             (home / "chains" / chain.name).mkdir(parents=True, mode=0o700)
             (home / "chains" / chain.name / "genesis.json").write_bytes(documents[chain.name])
-            if founding is not None and chain in seats:
+            if founding is not None and chain in (*seats, *follows):
                 _write_grid(founding, chain, home / "chains" / chain.name)
-        _write_settings(consortium, organization, seats, validators, home)
+        _write_settings(consortium, organization, seats, follows, validators, home)
 
 
 def issue_all(authority: Authority, home: Path, organization: str, now: datetime.datetime, days: int) -> None:
@@ -245,6 +250,7 @@ def _write_settings(
     consortium: Consortium,
     organization: Organization,
     seats: Sequence[ConsortiumChain],
+    follows: Sequence[ConsortiumChain],
     validators: dict[str, Ed25519Signer],
     home: Path,
 ) -> None:
@@ -264,6 +270,7 @@ def _write_settings(
         listen=organization.listen or organization.address,
         metrics=organization.metrics,
         chains=tuple(ChainSettings(name=chain.name, pace=chain.pace) for chain in seats),
+        follows=tuple(ChainSettings(name=chain.name, pace=chain.pace) for chain in follows),
         peers=peers,
     )
     text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
@@ -276,6 +283,15 @@ def _write_grid(founding: Founding, chain: ConsortiumChain, folder: Path) -> Non
         founding.write_public(folder)
     elif chain.role is ChainRole.REGION:
         founding.write_private(chain.name, folder)
+
+
+def _followers(consortium: Consortium) -> list[str]:
+    """Organizations with a seat of a region and none of the hub."""
+    seats = {
+        role: {name for chain in consortium.chains if chain.role is role for name in consortium.seats(chain)}
+        for role in ChainRole
+    }
+    return sorted(seats[ChainRole.REGION] - seats[ChainRole.HUB])
 
 
 def _regions_to_register(consortium: Consortium, seats: Sequence[ConsortiumChain]) -> list[ConsortiumChain]:
@@ -324,6 +340,9 @@ def _genesis(
     participants: dict[str, Ed25519Signer],
     now: datetime.datetime,
 ) -> bytes:
+    named = {name: signer.public_key.hex() for name, signer in participants.items()}
+    if chain.role is ChainRole.HUB:
+        named |= {f"{name}-validator": validators[name].public_key.hex() for name in _followers(consortium)}
     content = {
         "format": FORMAT,
         "name": chain.name,
@@ -334,9 +353,7 @@ def _genesis(
             {"name": f"{name}-validator", "public_key": validators[name].public_key.hex()}
             for name in consortium.seats(chain)
         ],
-        "participants": [
-            {"name": name, "public_key": signer.public_key.hex()} for name, signer in participants.items()
-        ],
+        "participants": [{"name": name, "public_key": key} for name, key in named.items()],
         "devices": [device.model_dump() for device in chain.devices],
         "assets": [asset.model_dump() for asset in chain.assets],
         "accounts": [account.model_dump() for account in chain.accounts],

@@ -9,9 +9,9 @@ from coordinator.consensus.epochs import boundary_height
 from coordinator.ledger.proofs import prove_event
 from coordinator.ledger.store import Store
 from coordinator.service.escrow_index import EscrowIndex
+from coordinator.service.final_chain import Ledger
 from coordinator.service.settlements import add_settlements, closed_reply, settlement_reply
 from coordinator.service.store_thread import StoreThread
-from coordinator.service.writer import Writer
 from coordinator.settlement.escrow.encoding import decode_event
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.escrow.missing import Kind
@@ -26,8 +26,8 @@ _STATEMENTS_BACK, _STATEMENTS_KEPT = 2_000, 1_024
 class Evidence(StoreThread[EscrowIndex]):
     """Of one chain. Everything but `submit` and `close` runs in its thread."""
 
-    def __init__(self, writer: Writer) -> None:
-        super().__init__(writer, "prove", lambda store: EscrowIndex(store.path.with_name("escrow.sqlite")))
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger, "prove", lambda store: EscrowIndex(store.path.with_name("escrow.sqlite")))
         self._statements: dict[bytes, tuple[int, int, int]] = {}
         self._scanned = -1
         self._shown: tuple[bytes, pb.ChainStatus] | None = None

@@ -14,10 +14,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coordinator.consensus.config import Config
 from coordinator.consensus.errors import DecodeError
@@ -28,6 +28,7 @@ from coordinator.service.identity import Credentials, read_revocations
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")]
 NODE = "node"
 _MS = 1_000_000
+_STANDS_DELAYS = 30
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -47,6 +48,12 @@ class Pace(Strict):
     minimum_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     block_transactions: Annotated[int, Field(ge=1, le=10_000)] = 500
 
+    @property
+    def stands_after_s(self) -> float:
+        """A chain that has finalized nothing for so long does not finalize."""
+        limit_ms = 3 * max(self.heartbeat_ms, self.minimum_interval_ms) + _STANDS_DELAYS * self.delay_ms
+        return max(3.0, limit_ms / 1000)
+
     def config(self, epoch_length: int, versions: Sequence[int]) -> Config:
         """For the core of software that speaks these protocol versions."""
         return Config(
@@ -60,7 +67,7 @@ class Pace(Strict):
 
 
 class ChainSettings(Strict):
-    """A chain that this node validates."""
+    """A chain that this node validates, or follows."""
 
     name: Name
     pace: Pace = Pace()
@@ -84,7 +91,16 @@ class NodeSettings(Strict):
     metrics: str = ""
     """HOST:PORT of the Prometheus page, plain HTTP: keep it on loopback. Empty: none."""
     chains: tuple[ChainSettings, ...]
+    follows: tuple[ChainSettings, ...] = ()
+    """Chains without a seat of this node that it needs the final blocks of: a region's validator follows the hub."""
     peers: tuple[PeerSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_chains(self) -> Self:
+        both = {chain.name for chain in self.chains} & {chain.name for chain in self.follows}
+        if both:
+            raise ValueError(f"chain {min(both)} stands under chains and follows; a seat is under chains alone")
+        return self
 
 
 class Home:

@@ -76,7 +76,6 @@ from protos.gridaccord.v1 import service_pb2 as pb
 _INPUTS_A_TURN = 64
 _TRANSACTIONS_A_TURN = 16
 _FORGET_BLOCKS = 256
-_UNHEALTHY_DELAYS = 30
 
 Post = Callable[[bytes, bytes], None]
 """Sends bytes to a peer by its key."""
@@ -209,9 +208,7 @@ class ChainHost:
     @property
     def is_healthy(self) -> bool:
         """Whether the chain has finalized something lately."""
-        pace = self.pace
-        limit_ms = 3 * max(pace.heartbeat_ms, pace.minimum_interval_ms) + _UNHEALTHY_DELAYS * pace.delay_ms
-        return time.monotonic() - self.final_at < max(3.0, limit_ms / 1000)
+        return time.monotonic() - self.final_at < self.pace.stands_after_s
 
     # What comes in.
 

@@ -1,4 +1,4 @@
-"""Drives the intervals on a node with a seat on the hub and on regions: gates, statements, relays, bills.
+"""Drives the intervals on a node with seats on regions and on the hub, or following it: statements, relays, bills.
 
 What is due follows from the final states of the chains and what was heard since the session began (`hub_duty`,
 `region_duty`); a node that was away sits out until the next session. Computing takes a thread of its own, so that
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from coordinator.ledger.errors import Rejected, TransactionRefused
 from coordinator.ledger.receipt import DONE
-from coordinator.ledger.registry import CURRENT, committee
+from coordinator.ledger.registry import CURRENT, committee, participant_of
 from coordinator.ledger.store import Finalized
 from coordinator.ledger.view import View
 from coordinator.service.billing import Billing
@@ -29,7 +29,7 @@ from coordinator.settlement.interval.hub import MESSAGE, encode_message
 from coordinator.settlement.interval.hub_duty import HubDuty, Request
 from coordinator.settlement.interval.region import RegionIntervals
 from coordinator.settlement.interval.region_duty import RegionDuty, Relayed
-from coordinator.settlement.interval.turns import is_turn
+from coordinator.settlement.interval.turns import TURN_BLOCKS, is_turn
 
 _IDLE_S = 0.5
 _TOO_LATE = ("stated", "unexpected", "gate_closed", "again")
@@ -65,7 +65,8 @@ class _ToProve:
 class IntervalEngine:
     """Of one node."""
 
-    def __init__(self, me: str, hub: Side, duty: HubDuty, seats: Sequence[RegionSeat], log: Log) -> None:
+    def __init__(self, me: str, hub: Side, duty: HubDuty | None, seats: Sequence[RegionSeat], log: Log) -> None:
+        """`duty` is the hub's; None on a node that only follows it."""
         self._me = me
         self._hub = hub
         self._duty = duty
@@ -104,11 +105,13 @@ class IntervalEngine:
         while self._hub_blocks:
             final = self._hub_blocks.popleft()
             view = final.applied.state.view
-            self._duty.on_block(final.block, final.applied.receipts, view)
+            if self._duty is not None:
+                self._duty.on_block(final.block, final.applied.receipts, view)
             for seat in self._seats:
                 seat.duty.on_hub_block(final.block, final.applied.receipts)
             hub = view
-        owed: list[_Owed | _ToProve] = [_Owed(self._hub, request) for request in self._duty.owed(hub)]
+        requests = [] if self._duty is None else self._duty.owed(hub)
+        owed: list[_Owed | _ToProve] = [_Owed(self._hub, request) for request in requests]
         for seat in self._seats:
             owed += self._of_region(seat)
         self._tell_fault()
@@ -140,18 +143,21 @@ class IntervalEngine:
         return requests
 
     def _is_relay_turn(self, seat: RegionSeat, relayed: Relayed) -> bool:
-        """Nodes with seats on both chains take turns, by blocks of the hub."""
+        """Nodes with seats on both chains take turns, by blocks of the hub; after them those that follow it."""
         hub, region = self._hub.host.told, seat.side.host.told
         key = (id(seat), relayed.topic.encode())
         if key not in self._relaying and len(self._relaying) > 256:
             self._relaying.clear()
         since = self._relaying.setdefault(key, hub.header.height)
-        here = committee(region.view, CURRENT).names
-        ring = [name for name in committee(hub.view, CURRENT).names if name in here]
-        return self._me in ring and is_turn(key[1], ring, self._me, hub.header.height - since)
+        here, seated = committee(region.view, CURRENT).names, committee(hub.view, CURRENT).names
+        waited, ring = hub.header.height - since, [name for name in seated if name in here]
+        others = [name for name in here if name not in seated]
+        if self._me in others and participant_of(hub.view, self._me) is not None:
+            return is_turn(key[1], others, self._me, waited - len(ring) * TURN_BLOCKS)
+        return self._me in ring and is_turn(key[1], ring, self._me, waited)
 
     def _tell_fault(self) -> None:
-        faults = [self._duty.fault, *(seat.duty.fault for seat in self._seats)]
+        faults = ["" if self._duty is None else self._duty.fault, *(seat.duty.fault for seat in self._seats)]
         fault = next((text for text in faults if text), "")
         if fault and fault != self._fault:
             self._log.warning("sits out", reason=fault)

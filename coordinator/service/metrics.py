@@ -25,6 +25,9 @@ class NodeMetrics:
         self.transactions = Counter("gridaccord_transactions", "Final", chain, registry=self.registry)
         self.refused = Counter("gridaccord_transactions_refused", "Not admitted", chain, registry=self.registry)
         self.faults = Counter("gridaccord_peer_faults", "Faults of validators", chain, registry=self.registry)
+        self.sources = Gauge(
+            "gridaccord_sources", "Nodes that a followed chain is read from", chain, registry=self.registry
+        )
         self.waiting = Gauge("gridaccord_transactions_waiting", "In the queue", chain, registry=self.registry)
         self.finality = Histogram(
             "gridaccord_finality_seconds",

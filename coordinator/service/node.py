@@ -7,16 +7,19 @@ import resource
 import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from coordinator.ledger.genesis import Genesis
 from coordinator.ledger.keys import load_key
 from coordinator.service.access import Gate, Trust
 from coordinator.service.batch_intake import BatchIntake
 from coordinator.service.errors import ConfigurationError, ServiceError
+from coordinator.service.following import FollowedChain, connecting
 from coordinator.service.frames import STREAM_MESSAGE_BYTES
 from coordinator.service.home import Home
 from coordinator.service.host import ChainHost
@@ -70,13 +73,12 @@ class Node:
             raise ConfigurationError(f"{home.path}: the certificate is not bound to keys/validator.key; renew it")
         self._gate = Gate(self._trust, self._metrics, self._log)
         self._transport = Transport(self._signer.public_key, settings.peers, self._trust, self._gate, self._log)
+        self._followed = self._followed_chains(home)
         self._hosts: dict[bytes, ChainHost] = {}
         self._readers: dict[bytes, Reader] = {}
         self._intakes: dict[bytes, BatchIntake] = {}
         for chain in settings.chains:
-            genesis = home.genesis(chain.name)
-            if genesis.name != chain.name:
-                raise ConfigurationError(f"chain {chain.name}: its genesis file is of {genesis.name}")
+            genesis = _genesis(home, chain.name)
             host = ChainHost(
                 genesis,
                 chain.pace,
@@ -93,13 +95,29 @@ class Node:
             commitments = OwnTransactions(host, self._signer, participant, _READINGS_VALID_BLOCKS)
             self._intakes[genesis.chain_id] = BatchIntake(host.batches, commitments)
             self._readers[genesis.chain_id] = Reader(host.writer, settings.name, self._signer)
-        self._interregional = Interregional(home, self._hosts, self._signer, self._log)
+        self._interregional = Interregional(home, self._hosts, self._followed, self._signer, self._log)
         self._health = health.aio.HealthServicer()
+        self._page: WSGIServer | None = None
 
     @property
     def hosts(self) -> Mapping[bytes, ChainHost]:
         """Its chains, by their ids; they are open once the node runs."""
         return self._hosts
+
+    def _followed_chains(self, home: Home) -> dict[bytes, FollowedChain]:
+        found = {}
+        for chain in self._settings.follows:
+            genesis = _genesis(home, chain.name)
+            found[genesis.chain_id] = FollowedChain(
+                genesis,
+                chain.pace,
+                home.chain_folder(chain.name),
+                self._settings.peers,
+                connecting(genesis.chain_id, self._trust),
+                ChainMetrics(self._metrics, chain.name),
+                self._log,
+            )
+        return found
 
     async def run(self, force_rejoin: bool = False, stopping: asyncio.Event | None = None) -> None:
         """Until `stopping` is set, or a signal asks to stop where it is left out; raises what ends the node.
@@ -120,10 +138,13 @@ class Node:
         finally:
             await self._transport.stop()
             await server.stop(_GRACE_S)
+            await asyncio.to_thread(self._close_page)
             await self._interregional.close()
             for chain_id, host in self._hosts.items():
                 await asyncio.to_thread(self._readers[chain_id].close)
                 await host.close()
+            for chain in self._followed.values():
+                await chain.close()
         self._log.info("stopped")
 
     def _allow_files(self) -> None:
@@ -134,11 +155,18 @@ class Node:
             raise ConfigurationError(f"this process may open {hard} files, it needs {_FILES_MIN}: raise `ulimit -Hn`")
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
+    def _close_page(self) -> None:
+        if self._page is not None:
+            self._page.shutdown()
+            self._page.server_close()
+
     async def _open(self, force_rejoin: bool) -> grpc.aio.Server:
         for chain_id, host in self._hosts.items():
             await host.open(force_rejoin)
             reader = self._readers[chain_id]
             await asyncio.wrap_future(reader.submit(reader.open))
+        for chain in self._followed.values():
+            await chain.open()
         await self._interregional.open()
         server = grpc.aio.server(interceptors=(self._gate,), options=_SERVER_OPTIONS)
         evidence = self._interregional.evidence
@@ -146,6 +174,7 @@ class Node:
             self._settings,
             self._signer.public_key,
             self._hosts,
+            self._followed,
             self._readers,
             evidence,
             self._intakes,
@@ -162,7 +191,7 @@ class Node:
         await server.start()
         if self._settings.metrics:
             address, _, metrics_port = self._settings.metrics.rpartition(":")
-            start_http_server(int(metrics_port), address, self._metrics.registry)
+            self._page, _ = start_http_server(int(metrics_port), address, self._metrics.registry)
         self._transport.start(self._hosts)
         self._log.info("serving", listen=self._settings.listen, port=port, chains=len(self._hosts))
         return server
@@ -170,6 +199,7 @@ class Node:
     async def _work(self, stopping: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(host.run()) for host in self._hosts.values()]
+        tasks += [loop.create_task(chain.run()) for chain in self._followed.values()]
         tasks += [loop.create_task(self._accuse(host)) for host in self._hosts.values()]
         tasks += [loop.create_task(self._watch()), loop.create_task(_until(stopping))]
         tasks.append(loop.create_task(self._interregional.run()))
@@ -207,16 +237,31 @@ class Node:
             metrics.view.labels(name).set(status.view)
             metrics.epoch.labels(name).set(status.epoch)
             metrics.waiting.labels(name).set(len(host.mempool))
+        for chain in self._followed.values():
+            name, header = chain.genesis.name, chain.told.header
+            await self._health.set(name, serving if chain.is_healthy else failing)
+            metrics.healthy.labels(name).set(chain.is_healthy)
+            metrics.epoch.labels(name).set(header.epoch)
+            metrics.sources.labels(name).set(len(chain.sources))
+        chains: dict[bytes, ChainHost | FollowedChain] = {**self._hosts, **self._followed}
         for chain_id, evidence in self._interregional.evidence.items():
             found = pb.ChainStatus()
             await asyncio.wrap_future(evidence.submit(evidence.add_settlements, found))
-            metrics.settled(self._hosts[chain_id].genesis.name, found)
+            metrics.settled(chains[chain_id].genesis.name, found)
         self._interregional.show(metrics)
-        await self._health.set("", serving if all(host.is_healthy for host in hosts) else failing)
+        await self._health.set("", serving if all(chain.is_healthy for chain in chains.values()) else failing)
         for link in self._transport.links.values():
             metrics.connected.labels(link.peer.name).set(link.session is not None)
             metrics.queued.labels(link.peer.name).set(len(link.outbox))
             metrics.dropped.labels(link.peer.name).set(link.outbox.dropped)
+
+
+def _genesis(home: Home, name: str) -> Genesis:
+    """Raises ConfigurationError."""
+    genesis = home.genesis(name)
+    if genesis.name != name:
+        raise ConfigurationError(f"chain {name}: its genesis file is of {genesis.name}")
+    return genesis
 
 
 async def _until(stopping: asyncio.Event) -> None:

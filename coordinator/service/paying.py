@@ -47,7 +47,7 @@ class Payment:
 
 def hub_of(home: Home) -> Genesis:
     """The genesis of the hub that a folder's node is part of. Raises ConfigurationError."""
-    found = [home.genesis(chain.name) for chain in home.settings.chains]
+    found = [home.genesis(chain.name) for chain in (*home.settings.chains, *home.settings.follows)]
     hubs = [genesis for genesis in found if is_hub(genesis)]
     if not hubs:
         raise ConfigurationError(f"{home.path}: none of its chains is a hub; pay from the folder of a node that has it")

@@ -8,10 +8,10 @@ from coordinator.ledger.errors import TransactionRefused
 from coordinator.ledger.receipt import DONE
 from coordinator.ledger.registry import CURRENT, committee
 from coordinator.service.errors import ServiceError
+from coordinator.service.final_chain import FinalChain
 from coordinator.service.home import Home
-from coordinator.service.host import ChainHost
 from coordinator.service.log import Log
-from coordinator.service.own_transactions import OwnTransactions
+from coordinator.service.own_transactions import Transactions
 from coordinator.settlement.escrow.finalized import hub_books
 from coordinator.settlement.escrow.handlers import has_signalled
 from coordinator.settlement.escrow.registration import Registration, registration_of
@@ -25,7 +25,7 @@ def regions_of(home: Home, hub_chain_id: bytes) -> tuple[Registration, ...]:
 
 
 async def register(
-    hub: ChainHost, own: OwnTransactions, validator: str, regions: Sequence[Registration], log: Log
+    hub: FinalChain, own: Transactions, validator: str, regions: Sequence[Registration], log: Log
 ) -> None:
     """Done once all are registered or refused."""
     for region in regions:
@@ -37,12 +37,12 @@ async def register(
                 await coming.wait()
 
 
-def _has_to_signal(hub: ChainHost, region: Registration, validator: str) -> bool:
+def _has_to_signal(hub: FinalChain, region: Registration, validator: str) -> bool:
     seated = validator in committee(hub.told.view, CURRENT).names
     return seated and not has_signalled(hub_books(hub.told), region.content, validator)
 
 
-async def _signal(own: OwnTransactions, region: Registration, log: Log) -> bool:
+async def _signal(own: Transactions, region: Registration, log: Log) -> bool:
     """Whether to go on waiting. That the name is taken is no failure: others may have registered it meanwhile."""
     try:
         receipt = (await own.submit("escrow_region", region.content)).receipt
@@ -56,7 +56,7 @@ async def _signal(own: OwnTransactions, region: Registration, log: Log) -> bool:
     return False
 
 
-def _is_registered(hub: ChainHost, region: Registration, log: Log) -> bool:
+def _is_registered(hub: FinalChain, region: Registration, log: Log) -> bool:
     """Whether the hub knows a region of this name, whatever its chain: then there is nothing to signal."""
     entry = hub_books(hub.told).region(region.region)
     if entry is not None and entry.chain_id != region.chain_id:

@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass, field
 
 from coordinator.ledger.errors import TransactionRefused
-from coordinator.ledger.registry import CURRENT, committee
+from coordinator.ledger.registry import CURRENT, committee, participant_of
 from coordinator.service.errors import ServiceError
 from coordinator.service.evidence import Evidence
-from coordinator.service.host import ChainHost
+from coordinator.service.final_chain import FinalChain
 from coordinator.service.log import Log
-from coordinator.service.own_transactions import OwnTransactions
+from coordinator.service.own_transactions import Transactions
 from coordinator.service.turns import Moment, Turns
 from coordinator.service.waiting import first_of
 from coordinator.settlement.escrow.finalized import hub_books, region_books
@@ -32,11 +32,11 @@ _PATIENCE_DELAYS, _PATIENCE_HEARTBEATS = 10, 3
 
 @dataclass(slots=True)
 class Side:
-    """One of the two chains on this node. `under_way` are items that are being submitted to it."""
+    """One of the two chains, validated on this node or followed. `under_way` are items being submitted to it."""
 
-    host: ChainHost
+    host: FinalChain
     evidence: Evidence
-    own: OwnTransactions
+    own: Transactions
     under_way: set[Item] = field(default_factory=set)
 
 
@@ -46,6 +46,7 @@ class Relay:
     def __init__(self, hub: Side, region: Side, own_name: str, log: Log) -> None:
         self._hub = hub
         self._region = region
+        self._own_name = own_name
         self._log = log.bind(relay=region.host.genesis.name)
         self._turns = Turns(own_name, max(map(_patience_s, (hub.host, region.host))))
         self._seen: tuple[bytes, bytes] | None = None
@@ -81,11 +82,13 @@ class Relay:
         if seen == self._seen:
             return
         self._seen = seen
-        ring = sorted({*committee(hub.view, CURRENT).names} & {*committee(region.view, CURRENT).names})
+        here, seated = {*committee(region.view, CURRENT).names}, {*committee(hub.view, CURRENT).names}
         evidence = self._region.evidence
         await asyncio.wrap_future(evidence.submit(check_agreement, hub_books(hub), region_books(region)))
         found = await asyncio.wrap_future(evidence.submit(missing, hub_books(hub), region_books(region)))
-        self._turns.update(found, ring, self._now())
+        if participant_of(hub.view, self._own_name) is None:
+            found = tuple(item for item in found if not item.to_hub)
+        self._turns.update(found, sorted(here & seated), self._now(), sorted(here - seated))
 
     def _now(self) -> Moment:
         hub, region = self._hub.host.told.header, self._region.host.told.header
@@ -137,7 +140,7 @@ _KINDS = {
 }
 
 
-def _patience_s(host: ChainHost) -> float:
+def _patience_s(host: FinalChain) -> float:
     """How long the next node waits at least for one whose turn it is."""
     pace = host.pace
     each_ms = max(pace.heartbeat_ms, pace.minimum_interval_ms)

@@ -15,6 +15,7 @@ from coordinator.ledger.transaction import decode_transaction
 from coordinator.service.batch_intake import BatchIntake
 from coordinator.service.errors import Busy, ServiceError
 from coordinator.service.evidence import Evidence
+from coordinator.service.following import FollowedChain
 from coordinator.service.home import NodeSettings
 from coordinator.service.host import ChainHost
 from coordinator.service.metrics import percentile
@@ -35,6 +36,7 @@ class LedgerService:
         settings: NodeSettings,
         key: bytes,
         hosts: Mapping[bytes, ChainHost],
+        followed: Mapping[bytes, FollowedChain],
         readers: Mapping[bytes, Reader],
         evidence: Mapping[bytes, Evidence],
         intakes: Mapping[bytes, BatchIntake],
@@ -44,6 +46,7 @@ class LedgerService:
         self._settings = settings
         self._key = key
         self._hosts = hosts
+        self._followed = followed
         self._readers = readers
         self._evidence = evidence
         self._intakes = intakes
@@ -51,6 +54,10 @@ class LedgerService:
 
     async def _host(self, chain_id: bytes, context: Any) -> ChainHost:
         host = self._hosts.get(chain_id)
+        followed = self._followed.get(chain_id)
+        if followed is not None:
+            where = f"chain {followed.genesis.name} is only followed here; ask a node with a seat of it (--address)"
+            await context.abort(grpc.StatusCode.NOT_FOUND, where)
         if host is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"chain {chain_id.hex()} is not on this node")
         assert host is not None
@@ -109,12 +116,15 @@ class LedgerService:
             node=self._settings.name,
             organization=self._settings.organization,
             public_key=self._key,
-            chains=[await self._chain_status(host) for host in self._hosts.values()],
+            chains=[
+                await self._with_settlements(found)
+                for found in (*map(chain_status, self._hosts.values()), *map(followed_status, self._followed.values()))
+            ],
             peers=peers,
         )
 
-    async def _chain_status(self, host: ChainHost) -> pb.ChainStatus:
-        found, evidence = chain_status(host), self._evidence.get(host.genesis.chain_id)
+    async def _with_settlements(self, found: pb.ChainStatus) -> pb.ChainStatus:
+        evidence = self._evidence.get(found.chain_id)
         if evidence is not None:
             await asyncio.wrap_future(evidence.submit(evidence.add_settlements, found))
         return found
@@ -200,6 +210,24 @@ def chain_status(host: ChainHost) -> pb.ChainStatus:
         finality_samples=len(finality),
         transactions=metrics.transactions,
         sync_p50_us=round(percentile(sync, 0.5) * 1e6),
+    )
+
+
+def followed_status(chain: FollowedChain) -> pb.ChainStatus:
+    """Where a chain stands that this node follows, without its settlements."""
+    header = chain.told.header
+    return pb.ChainStatus(
+        name=chain.genesis.name,
+        chain_id=chain.genesis.chain_id,
+        height=header.height,
+        time_ms=header.time_ms,
+        tip=header.digest,
+        epoch=header.epoch,
+        healthy=chain.is_healthy,
+        transactions=chain.metrics.transactions,
+        followed=True,
+        sources=chain.sources,
+        fault=chain.fault,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from coordinator.ledger.database import open_database
 from coordinator.ledger.store import Store
-from coordinator.service.writer import Writer
+from coordinator.service.final_chain import Ledger
 
 
 class Index(Protocol):
@@ -28,8 +28,8 @@ class StoreThread(Generic[_Index]):
     _store: Store
     _index: _Index
 
-    def __init__(self, writer: Writer, name: str, make_index: Callable[[Store], _Index]) -> None:
-        self._writer = writer
+    def __init__(self, ledger: Ledger, name: str, make_index: Callable[[Store], _Index]) -> None:
+        self._ledger = ledger
         self._make_index = make_index
         self._thread = ThreadPoolExecutor(1, name)
 
@@ -39,8 +39,8 @@ class StoreThread(Generic[_Index]):
 
     def open(self) -> None:
         """Raises StoreError."""
-        writer = self._writer.store
-        self._store = Store(writer.path, open_database(writer.path, read_only=True), writer.genesis, writer.state)
+        kept = self._ledger.store
+        self._store = Store(kept.path, open_database(kept.path, read_only=True), kept.genesis, kept.state)
         self._index = self._make_index(self._store)
 
     def close(self) -> None:
@@ -55,5 +55,5 @@ class StoreThread(Generic[_Index]):
 
     def _now(self) -> Store:
         """The ledger as it is durable now."""
-        self._store.state = self._writer.store.state
+        self._store.state = self._ledger.store.state
         return self._store

@@ -44,15 +44,26 @@ class Turns:
         self._turns: dict[Item, _Turn] = {}
         self._size = 1
 
-    def update(self, items: Iterable[Item], ring: Sequence[str], now: Moment) -> None:
-        """These are there now, and these relay; who stands not among them comes last."""
-        self._size = size = max(1, len(ring))
-        place = ring.index(self._own) if self._own in ring else None
+    def update(self, items: Iterable[Item], ring: Sequence[str], now: Moment, others: Sequence[str] = ()) -> None:
+        """These are there now, and these relay, with seats on both chains and with one of the region alone.
+
+        Both take the same turns in bringing something to the region; to the hub, those without a seat there come
+        after those with one. Who is not named at all comes last.
+        """
+        self._size = max(1, len(ring) + len(others))
         known = self._turns
         self._turns = {}
         for item in items:
-            rank = size if place is None else (place - first_of(item, size)) % size
-            self._turns[item] = known.get(item) or self._after(item, rank, now)
+            rings = (ring, others) if item.to_hub else (sorted((*ring, *others)),)
+            self._turns[item] = known.get(item) or self._after(item, self._rank(item, rings), now)
+
+    def _rank(self, item: Item, rings: Iterable[Sequence[str]]) -> int:
+        before = 0
+        for ring in rings:
+            if self._own in ring:
+                return before + (ring.index(self._own) - first_of(item, len(ring))) % len(ring)
+            before += len(ring)
+        return max(1, before)
 
     def due(self, now: Moment) -> list[Item]:
         """What to submit now, in order."""

@@ -1,4 +1,4 @@
-"""Waiting for the first of several events."""
+"""Waiting for the first of several events, and the first error of several tasks."""
 
 from __future__ import annotations
 
@@ -14,3 +14,10 @@ async def first_of(events: Sequence[asyncio.Event], timeout_s: float | None) -> 
     finally:
         for task in tasks:
             task.cancel()
+
+
+def first_error(error: BaseException) -> BaseException:
+    """What is inside of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

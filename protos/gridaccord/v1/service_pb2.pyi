@@ -139,7 +139,7 @@ class StatusReply(_message.Message):
     def __init__(self, node: _Optional[str] = ..., organization: _Optional[str] = ..., public_key: _Optional[bytes] = ..., chains: _Optional[_Iterable[_Union[ChainStatus, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
 
 class ChainStatus(_message.Message):
-    __slots__ = ("name", "chain_id", "height", "time_ms", "epoch", "view", "final_view", "may_vote", "healthy", "waiting_transactions", "finality_p50_us", "finality_p99_us", "finality_samples", "transactions", "tip", "sync_p50_us", "settlements", "in_doubt", "in_doubt_total", "regions")
+    __slots__ = ("name", "chain_id", "height", "time_ms", "epoch", "view", "final_view", "may_vote", "healthy", "waiting_transactions", "finality_p50_us", "finality_p99_us", "finality_samples", "transactions", "tip", "sync_p50_us", "settlements", "in_doubt", "in_doubt_total", "regions", "followed", "sources", "fault")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,9 @@ class ChainStatus(_message.Message):
     IN_DOUBT_FIELD_NUMBER: _ClassVar[int]
     IN_DOUBT_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWED_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     name: str
     chain_id: bytes
     height: int
@@ -180,7 +183,10 @@ class ChainStatus(_message.Message):
     in_doubt: _containers.RepeatedCompositeFieldContainer[InDoubt]
     in_doubt_total: int
     regions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., chain_id: _Optional[bytes] = ..., height: _Optional[int] = ..., time_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., view: _Optional[int] = ..., final_view: _Optional[int] = ..., may_vote: _Optional[bool] = ..., healthy: _Optional[bool] = ..., waiting_transactions: _Optional[int] = ..., finality_p50_us: _Optional[int] = ..., finality_p99_us: _Optional[int] = ..., finality_samples: _Optional[int] = ..., transactions: _Optional[int] = ..., tip: _Optional[bytes] = ..., sync_p50_us: _Optional[int] = ..., settlements: _Optional[_Iterable[_Union[SettlementCount, _Mapping]]] = ..., in_doubt: _Optional[_Iterable[_Union[InDoubt, _Mapping]]] = ..., in_doubt_total: _Optional[int] = ..., regions: _Optional[_Iterable[str]] = ...) -> None: ...
+    followed: bool
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    fault: str
+    def __init__(self, name: _Optional[str] = ..., chain_id: _Optional[bytes] = ..., height: _Optional[int] = ..., time_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., view: _Optional[int] = ..., final_view: _Optional[int] = ..., may_vote: _Optional[bool] = ..., healthy: _Optional[bool] = ..., waiting_transactions: _Optional[int] = ..., finality_p50_us: _Optional[int] = ..., finality_p99_us: _Optional[int] = ..., finality_samples: _Optional[int] = ..., transactions: _Optional[int] = ..., tip: _Optional[bytes] = ..., sync_p50_us: _Optional[int] = ..., settlements: _Optional[_Iterable[_Union[SettlementCount, _Mapping]]] = ..., in_doubt: _Optional[_Iterable[_Union[InDoubt, _Mapping]]] = ..., in_doubt_total: _Optional[int] = ..., regions: _Optional[_Iterable[str]] = ..., followed: _Optional[bool] = ..., sources: _Optional[_Iterable[str]] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class SettlementCount(_message.Message):
     __slots__ = ("state", "count")

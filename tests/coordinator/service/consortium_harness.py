@@ -1,5 +1,6 @@
-"""A consortium of regions on this machine: four organizations, a process each, with validator j of every region and
-seat j of the hub. Starts, kills, pauses and wipes nodes, waits for conditions, and checks every ledger.
+"""A consortium of regions on this machine: organizations, a process each; unless a test says otherwise four of them,
+with validator j of every region and seat j of the hub. Starts, kills, pauses and wipes nodes, waits for conditions, and
+checks every ledger.
 
 Conditions are polled until a deadline that suits a machine several times slower than one left alone.
 """
@@ -72,22 +73,30 @@ class Consortium:
         credit: int = 0,
         intervals: Mapping[str, Any] | None = None,
         parameters: Mapping[str, str] | None = None,
+        organizations: Sequence[str] = ORGANIZATIONS,
+        seats: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """`credit` is how far each owner may go below zero, `intervals` that section of the consortium file."""
+        """`credit` is how far each owner may go below zero, `intervals` that section of the consortium file.
+
+        `seats` by chain, of all organizations where it is left out.
+        """
         self.folder = folder / "consortium"
         self._logs = folder
-        ports = free_ports(2 * len(ORGANIZATIONS))
-        self.ports = dict(zip(ORGANIZATIONS, ports, strict=False))
-        self._metrics_ports = dict(zip(ORGANIZATIONS, ports[len(ORGANIZATIONS) :], strict=True))
+        self.organizations = tuple(organizations)
+        self.seats = {chain: tuple((seats or {}).get(chain, organizations)) for chain in (HUB, *REGIONS)}
+        ports = free_ports(2 * len(organizations))
+        self.ports = dict(zip(organizations, ports, strict=False))
+        self._metrics_ports = dict(zip(organizations, ports[len(organizations) :], strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.file = folder / "consortium.yaml"
         held = {"asset": ASSET, "balance": OWNED, "credit_limit": credit}
-        accounts = [{"owner": name, **held} for name in ORGANIZATIONS]
+        accounts = [{"owner": name, **held} for name in organizations]
         common = {"epoch_length": epoch_length, "assets": [{"name": ASSET, "issuer": "alpha"}]}
         regions = [
             {
                 "name": name,
                 "role": "region",
+                "validators": list(self.seats[name]),
                 "pace": dict(pace),
                 "accounts": accounts,
                 "limits": {ASSET: limit},
@@ -97,21 +106,22 @@ class Consortium:
             for name in REGIONS
         ]
         hub = {"name": HUB, "role": "hub", "pace": dict(hub_pace), "escrow": dict(windows), **common}
-        organizations = [
+        hub["validators"] = list(self.seats[HUB])
+        members = [
             {"name": name, "address": f"127.0.0.1:{port}", "metrics": f"127.0.0.1:{self._metrics_ports[name]}"}
             for name, port in self.ports.items()
         ]
-        content: dict[str, Any] = {"name": "test", "organizations": organizations, "chains": [hub, *regions]}
+        content: dict[str, Any] = {"name": "test", "organizations": members, "chains": [hub, *regions]}
         content |= {} if intervals is None else {"intervals": dict(intervals)}
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         gridaccord("init", self.file, "-o", self.folder)
-        self.genesis = {chain: Home(self.home("alpha")).genesis(chain) for chain in (HUB, *REGIONS)}
-        self.total = len(REGIONS) * len(ORGANIZATIONS) * OWNED
+        self.genesis = {chain: Home(self.home(seats[0])).genesis(chain) for chain, seats in self.seats.items()}
+        self.total = len(REGIONS) * len(organizations) * OWNED
 
     # Processes.
 
     def __enter__(self) -> Self:
-        for name in ORGANIZATIONS:
+        for name in self.organizations:
             self.start(name)
         return self
 
@@ -136,6 +146,11 @@ class Consortium:
                 cwd=ROOT,
                 env={**environment(), "PYTHONFAULTHANDLER": "1"},
             )
+
+    def has_ended(self, name: str) -> bool:
+        """Whether a node had a process and it is gone."""
+        process = self.processes.get(name)
+        return process is not None and process.poll() is not None
 
     def send(self, name: str, number: int) -> None:
         """SIGSTOP and SIGCONT, say."""
@@ -167,6 +182,10 @@ class Consortium:
                     path.unlink()
 
     # Folders.
+
+    def chains(self, name: str) -> list[str]:
+        """Those that a node validates, or follows: everybody has the hub."""
+        return [HUB, *(region for region in REGIONS if name in self.seats[region])]
 
     def home(self, name: str) -> Path:
         """A node's folder."""
@@ -216,16 +235,16 @@ class Consortium:
         logs = "\n".join(f"--- {name}\n{self.log(name)[-2500:]}" for name in self.processes)
         raise AssertionError(f"not within {within_s:.0f} s: {what}\n{logs}")
 
-    async def ready(self, names: Sequence[str] = ORGANIZATIONS) -> None:
-        """Until these nodes vote on every chain and the hub knows all regions."""
-        for name in names:
-            for chain in (HUB, *REGIONS):
+    async def ready(self, names: Sequence[str] = ()) -> None:
+        """Until these nodes, or all, vote on their chains or follow them, and know from the hub all regions."""
+        for name in names or self.organizations:
+            for chain in self.chains(name):
 
-                async def votes(name: str = name, chain: str = chain) -> bool:
+                async def takes_part(name: str = name, chain: str = chain) -> bool:
                     found = await self.status(name, chain)
-                    return found is not None and found.may_vote and found.height > 0
+                    return found is not None and (found.may_vote or found.followed) and found.height > 0
 
-                await self.until(f"{name} votes on {chain}", votes)
+                await self.until(f"{name} takes part in {chain}", takes_part)
 
             async def registered(name: str = name) -> bool:
                 books = hub_books(self.state(name, HUB))
@@ -294,7 +313,7 @@ class Consortium:
         return applied and not any(any(self.state(name, region).tree.items(ESCROW)) for region in REGIONS)
 
     async def rest(self, names: Sequence[str] = ORGANIZATIONS) -> None:
-        """Until these nodes are at rest; then money is conserved on each to the micro-unit."""
+        """Until these nodes, which have all chains, are at rest; then money is conserved on each to the micro-unit."""
         for name in names:
 
             async def at_rest(name: str = name) -> bool:
@@ -324,10 +343,10 @@ class Consortium:
                     total += leg.amount
         return total + hub.held(ASSET)
 
-    def audit_all(self, names: Sequence[str] = ORGANIZATIONS) -> None:
-        """Every ledger of every node is valid from its genesis."""
-        for name in names:
-            for chain in (HUB, *REGIONS):
+    def audit_all(self, names: Sequence[str] = ()) -> None:
+        """Every ledger of these nodes, or of all, is valid from its genesis."""
+        for name in names or self.organizations:
+            for chain in self.chains(name):
                 chain_id = self.genesis[chain].chain_id
                 report = audit(self.ledger(name, chain), MODULES, Ed25519Scheme(), chain_id=chain_id)
                 assert report.finding is None, f"{name} {chain}: {report.finding}"

@@ -6,9 +6,11 @@ import asyncio
 import csv
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +47,14 @@ class Market:
     day: list[Hour]
     names: tuple[str, ...]
     hours: list[Hour] = field(default_factory=list)
+    at: str = "beta"
+    """The node whose ledgers are looked into where no other is named: it has all chains."""
 
     async def send(self, chain: str, kind: str, content: bytes) -> None:
         """A transaction of alpha's, final and carried out."""
         genesis = self.consortium.genesis[chain]
         signer = load_key(self.consortium.home("alpha") / "keys" / "participant.key")
-        at = next(name for name in ORGANIZATIONS if self.consortium.processes[name].poll() is None)
+        at = next(name for name in self.consortium.seats[chain] if not self.consortium.has_ended(name))
         async with self.consortium.client(at) as client:
             known = await client.call(
                 "GetParticipant", pb.ParticipantRequest(chain_id=genesis.chain_id, participant="alpha")
@@ -72,9 +76,9 @@ class Market:
             await self.send(name, TARGET, interval.encode())
         return interval
 
-    def books(self, region: str, at: str = "beta") -> RegionIntervals:
+    def books(self, region: str, at: str = "") -> RegionIntervals:
         """What a node's ledger says of a region's intervals."""
-        return RegionIntervals.of(self.consortium.state(at, region).view)
+        return RegionIntervals.of(self.consortium.state(at or self.at, region).view)
 
     async def register_meter(self, region: str, name: str) -> None:
         """Of alpha's."""
@@ -95,45 +99,48 @@ class Market:
             reply = await client.submit_readings(chain_id, batch)
         assert not reply.code, f"{reply.code}: {reply.detail}"
 
-    def check_balances(self, intervals: list[Interval], at: str = "beta") -> None:
+    def check_balances(self, intervals: list[Interval], at: str = "") -> None:
         """What owners and the neutral account hold follows from bills and nettings alone, to the micro-unit."""
-        hub = hub_books(self.consortium.state(at, HUB))
+        hub = hub_books(self.consortium.state(at or self.at, HUB))
         for region in REGIONS:
             books = self.books(region, at)
             credited = sum(one.credited for interval in intervals for one in books.positions(interval).values())
-            held = self.consortium.balance(at, region, "alpha")
-            neutral = self.consortium.balance(at, region, "neutral")
+            held = self.consortium.balance(at or self.at, region, "alpha")
+            neutral = self.consortium.balance(at or self.at, region, "neutral")
             assert held == OWNED + credited - books.owed("alpha")
             assert neutral == hub.position(region, ASSET) - (held - OWNED)
 
-    async def ended(self, interval: Interval, at: str = "beta") -> None:
+    async def ended(self, interval: Interval, at: str = "") -> None:
         """Until a node knows that the hub has ended the interval."""
 
         async def is_over() -> bool:
-            last = HubIntervals.of(self.consortium.state(at, HUB).view).last
+            last = HubIntervals.of(self.consortium.state(at or self.at, HUB).view).last
             return last is not None and last >= interval
 
         await self.consortium.until(f"the hub ends {interval}", is_over, WITHIN_S)
 
-    async def scheduled(self, interval: Interval, at: str = "beta") -> None:
+    async def scheduled(self, interval: Interval, at: str = "") -> None:
         """Until every region has a schedule."""
 
         async def everywhere() -> bool:
-            views = [self.consortium.state(at, name).view for name in REGIONS]
+            views = [self.consortium.state(at or self.at, name).view for name in REGIONS]
             return all(RegionIntervals.of(view).positions(interval) for view in views)
 
         await self.consortium.until(f"schedules of {interval}", everywhere, WITHIN_S)
 
-    def agreements(self, at: str = "beta") -> list[int]:
+    def agreements(self, at: str = "") -> list[int]:
         """Objectives that a quorum of hub validators agreed on, in micro-units per hour, from the ledger."""
-        agreed = agreements(self.consortium.ledger(at, HUB))
+        agreed = agreements(self.consortium.ledger(at or self.at, HUB))
         return sorted(said.objective_micro_per_h for said in agreed.values())
 
 
-@pytest.fixture
-def market(tmp_path: Path) -> Iterator[Market]:
+@contextmanager
+def running_market(
+    folder: Path, at: str = "beta", rules: Mapping[str, Any] | None = None, **options: Any
+) -> Iterator[Market]:
+    """The three areas of RTS-GMLC as regions; `rules` are of intervals, `options` those of the consortium."""
     case = read_case(DAY)
-    with (tmp_path / "regions.csv").open("w", encoding="utf-8") as stream:
+    with (folder / "regions.csv").open("w", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["bus", "region"])
         writer.writerows([bus.id, AREAS[bus.area]] for bus in case.grid.buses)
@@ -146,12 +153,19 @@ def market(tmp_path: Path) -> Iterator[Market]:
         "collateral": 10**13,
         "step_blocks": 60,
         "tie_meters": {"blocks": 20},
+        **(rules or {}),
     }
     names = tuple(AREAS[name] for name in cut.interconnection.region_names)
-    parameters = {"late_limit_s": str(10**9)}
-    with Consortium(tmp_path, limit=10**15, credit=CREDIT, intervals=intervals, parameters=parameters) as consortium:
+    given = {"limit": 10**15, "credit": CREDIT, "intervals": intervals, "parameters": {"late_limit_s": str(10**9)}}
+    with Consortium(folder, **given, **options) as consortium:
         asyncio.run(consortium.ready())
-        yield Market(consortium, day, names)
+        yield Market(consortium, day, names, at=at)
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
+    with running_market(tmp_path) as running:
+        yield running
 
 
 def test_hours_with_a_late_meter_and_nodes_that_die(market: Market) -> None:

@@ -13,7 +13,8 @@ from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
 from coordinator.ledger import accounts
 from coordinator.ledger.errors import GenesisError
 from coordinator.ledger.genesis import Genesis, decode_genesis, encode_genesis, machine_of, start
-from coordinator.ledger.registry import participant_of
+from coordinator.ledger.keys import load_key
+from coordinator.ledger.registry import CURRENT, committee, participant_of
 from coordinator.service.consortium import Consortium, found
 from coordinator.service.errors import ConfigurationError
 from coordinator.service.home import Home, read_settings
@@ -70,6 +71,33 @@ def test_every_seat_of_the_hub_gets_what_it_needs_to_register_all_regions(tmp_pa
         assert registration_of(home.genesis("north"), bytes(32)) is None
         validates = [chain.name for chain in home.settings.chains]
         assert validates == (["middle", "north", "south"] if name in ("alpha", "beta") else ["middle", "north"])
+
+
+def test_who_has_a_seat_of_a_region_alone_follows_the_hub_and_gets_no_more_of_it_than_that_needs(
+    tmp_path: Path,
+) -> None:
+    hub = {**HUB, "validators": ["alpha", "beta", "delta"]}
+    folder = made(tmp_path, hub, {**NORTH, "validators": ["beta", "gamma"]}, SOUTH, {"name": "aside"})
+    gamma, beta, delta = (Home(folder / name) for name in ("gamma", "beta", "delta"))
+    assert [chain.name for chain in gamma.settings.chains] == ["north", "aside"]
+    assert [chain.name for chain in gamma.settings.follows] == ["middle"]
+    assert not beta.settings.follows + delta.settings.follows
+    assert sorted(path.name for path in (gamma.path / "chains").iterdir()) == ["aside", "middle", "north"]
+    view = started(gamma.genesis("middle")).view
+    follower = participant_of(view, "gamma-validator")
+    assert follower is not None, "it may bring proofs of its region before the hub"
+    assert follower.public_key == load_key(gamma.validator_key).public_key
+    assert committee(view, CURRENT).names == ("alpha-validator", "beta-validator", "delta-validator")
+    assert participant_of(started(beta.genesis("north")).view, "delta-validator") is None
+
+
+def test_a_chain_is_validated_or_followed(tmp_path: Path) -> None:
+    folder = made(tmp_path, {**HUB, "validators": ["alpha"]}, {**NORTH, "validators": ["gamma"]}) / "gamma"
+    settings = yaml.safe_load((folder / "node.yaml").read_text(encoding="utf-8"))
+    settings["chains"] += settings["follows"]
+    (folder / "node.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="chain middle stands under chains and follows"):
+        Home(folder)
 
 
 def test_the_neutral_account_is_usable_and_nobodys(tmp_path: Path) -> None:

@@ -73,6 +73,28 @@ def test_what_was_submitted_comes_back_after_all_others_and_only_if_it_is_still_
     assert (first.due(after(100)), first.next_s(after(100))) == ([], None)
 
 
+def test_who_has_no_seat_on_the_hub_takes_turns_towards_the_region_and_comes_last_towards_the_hub() -> None:
+    seated, others = RING[:1], RING[1:]
+    up = [Item("north", True, Kind.APPLIED, SettlementId(number, 0)) for number in range(100)]
+    down = [opened(number) for number in range(100)]
+    nodes = {name: Turns(name, PATIENCE_S) for name in RING}
+    for turns in nodes.values():
+        turns.update([*up, *down], seated, after(0), others)
+
+    def due(name: str, rank: int) -> list[Item]:
+        blocks = rank * PATIENCE_BLOCKS
+        return nodes[name].due(Moment(rank * PATIENCE_S, START.hub_height + blocks, START.region_height + blocks))
+
+    assert [item for item in due("a", 0) if item.to_hub] == up
+    assert not [item for name in others for item in due(name, 0) if item.to_hub]
+    for rank in range(1, len(RING)):
+        found = [item for name in others for item in due(name, rank) if item.to_hub]
+        assert sorted(found, key=str) == sorted(up * rank, key=str)
+    for rank in range(len(RING)):
+        found = [item for name in RING for item in due(name, rank) if not item.to_hub]
+        assert sorted(found, key=str) == sorted(down * (rank + 1), key=str)
+
+
 def test_boundaries_of_a_chain_begin_with_one_node_in_order() -> None:
     items = [Item("north", True, Kind.BOUNDARY, epoch=epoch) for epoch in range(16)]
     assert [turns.due(after(0)) for turns in turns_of(items).values() if turns.due(after(0))] == [items]
