@@ -30,6 +30,10 @@ CARRIED_WH = 50_000_000
 """What meters show that every tie-line carried in every interval, from its from-end."""
 
 
+_BLOCKS_OF_MONEY = 18
+"""In which an interval's nettings are settled."""
+
+
 @dataclass
 class RunMaker:
     """Goes through hours, and writes what came of them."""
