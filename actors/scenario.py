@@ -16,15 +16,17 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from coordinator.service.home import Name, Pace, Strict, read_settings
+from topology.case_files import regions_file
 
 Share = Annotated[float, Field(ge=0, le=1)]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -166,6 +168,12 @@ class Scenario(Strict):
     cluster: Cluster = Cluster()
     faults: tuple[Fault, ...] = ()
 
+    @field_validator("case", mode="before")
+    @classmethod
+    def _folder_named_like_a_date(cls, given: object) -> object:
+        """YAML reads 2020-01-27 as a date; here it is a folder."""
+        return given.isoformat() if type(given) is date else given
+
     @property
     def config_hash(self) -> str:
         """SHA-256 of the scenario with every default written out."""
@@ -179,8 +187,18 @@ class Scenario(Strict):
 
 def read_scenario(path: Path) -> Scenario:
     """Raises ConfigurationError, which names the key."""
-    scenario = read_settings(path, Scenario)
-    return scenario.model_copy(update={"case": (path.parent / scenario.case).resolve()})
+    return resolved_paths(read_settings(path, Scenario), path.parent, ("case", "regions"))
+
+
+def resolved_paths(scenario: Scenario, base: Path, keys: Container[str]) -> Scenario:
+    """With those paths absolute that these keys hold, which are relative to `base`."""
+    found: dict[str, Path | str] = {}
+    if "case" in keys:
+        found["case"] = (base / scenario.case).resolve()
+    file = regions_file(scenario.regions)
+    if "regions" in keys and file is not None:
+        found["regions"] = str((base / file).resolve())
+    return scenario.model_copy(update=found)
 
 
 def faults_at(faults: Sequence[Fault], interval: int) -> list[Fault]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.cluster.backend import Part, RegionHandle
+from actors.cluster.connection import connect
 from actors.cluster.ray_actors import DeviceFleet, RegionActor, ValidatorHost
 from actors.cluster.region_gateway import RegionInterval
 from actors.cluster.restarts import persistently
@@ -26,7 +25,6 @@ from coordinator.settlement.interval.topics import Interval
 _STARTS = 1_000
 """How often an actor is started again; one whose node cannot start ends by then with its reason in the log."""
 _PLACE_S = 60.0
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
 
 
 class RemoteRegion:
@@ -75,8 +73,7 @@ class RayBackend:
 
     async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
         """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
-        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
-        await asyncio.to_thread(self._connect)
+        await asyncio.to_thread(connect, self._cluster.address)
         placed = self._place(len(homes)) if self._cluster.spread else None
         host = ray.remote(ValidatorHost)
         for number, (name, home) in enumerate(homes.items()):
@@ -87,11 +84,6 @@ class RayBackend:
         for part in parts:
             self._regions[part.region] = self._region(part)
         return self._regions
-
-    def _connect(self) -> None:
-        ray.init(
-            address=self._cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
 
     def _place(self, count: int) -> PlacementGroup:
         group: PlacementGroup = placement_group([{"CPU": 0.01}] * count, strategy="STRICT_SPREAD")
