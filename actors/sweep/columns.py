@@ -21,7 +21,7 @@ _POWERS = ("demand_mw", "curtailed_mw", "flexed_mw", "shed_mw", "charged_mw", "d
 COMBINATION = Column("combination", _WHOLE, "", "number in the sweep, from 0; after it a column for each parameter")
 SEED = Column("seed", _WHOLE, "", "of the scenario")
 FIGURES = (
-    Column("intervals", _WHOLE, "", "how many were gone through"),
+    Column("intervals_run", _WHOLE, "", "how many were gone through"),
     Column(
         "objective", _REAL, _MONEY, "cost of all intervals, by what was offered; unserved at the value of lost load"
     ),
@@ -51,7 +51,7 @@ def row_of(day: MarketDay) -> dict[str, JsonValue]:
     energy = {f"{name}h": sum(getattr(one, name) * one.hours for one in all_of) for name in _POWERS}
     prices = {LMP_PREFIX + region: _mean([one.prices[region] for one in all_of]) for region in all_of[0].prices}
     return {
-        "intervals": len(all_of),
+        "intervals_run": len(all_of),
         "objective": sum(one.objective * one.hours for one in all_of),
         "central_objective": sum(one.central * one.hours for one in all_of),
         "worst_gap": max(one.gap for one in all_of),
