@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from actors.cases import MarketInterval
 from actors.cluster.backend import Part
 from actors.fleet.case_plan import case_intervals
 from actors.fleet.devices import devices_of
@@ -24,6 +26,7 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     """Make or check the run's folder. Raises ConfigurationError, GridError, OfferError, FleetError, FileExistsError."""
     market = market_of(scenario, read_case(scenario.case))
     _check_faults(scenario, market.regions)
+    _check_past(scenario, market.intervals[-1])
     keys = {region: meter_keys(plan) for region, plan in market.plans.items()}
     if resume:
         folder.check(scenario)
@@ -60,6 +63,13 @@ def _check_faults(scenario: Scenario, regions: Sequence[str]) -> None:
         if fault.validators is not None and fault.validators not in scenario.organizations:
             known = ", ".join(scenario.organizations)
             raise ConfigurationError(f"fault {fault.kind}: validators {fault.validators} are not one of {known}")
+
+
+def _check_past(scenario: Scenario, last: MarketInterval) -> None:
+    """Chains take no readings of an interval that is not over by their clocks."""
+    if last.end_s > time.time():
+        remedy = "give a case of the past, or fewer intervals"
+        raise ConfigurationError(f"{scenario.case}: the interval at {last.time} is not over yet; {remedy}")
 
 
 def _free_ports(number: int, host: str) -> list[int]:
