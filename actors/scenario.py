@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Sequence
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from coordinator.service.home import Name, Pace, Strict, read_settings
 from topology.case_files import regions_file
@@ -167,12 +166,6 @@ class Scenario(Strict):
     hub_pace: Pace = Pace(delay_ms=200, heartbeat_ms=250)
     cluster: Cluster = Cluster()
     faults: tuple[Fault, ...] = ()
-
-    @field_validator("case", mode="before")
-    @classmethod
-    def _folder_named_like_a_date(cls, given: object) -> object:
-        """YAML reads 2020-01-27 as a date; here it is a folder."""
-        return given.isoformat() if type(given) is date else given
 
     @property
     def config_hash(self) -> str:

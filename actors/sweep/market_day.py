@@ -26,7 +26,7 @@ from coordinator.market.coupling.session import whole_table
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.market.offers import MICRO, MarketRules
 from coordinator.settlement.interval.dispatch import Offered, offered, scheduled
-from coordinator.settlement.interval.region import Resource
+from coordinator.settlement.interval.region_records import Resource
 from coordinator.settlement.interval.schedules import Curve, Scheduled
 from coordinator.settlement.interval.topics import Interval
 from topology.dc import W_PER_MW, build_dc_network
