@@ -138,9 +138,23 @@ class Cluster(Strict):
     address: str = "local"
     """Of a Ray cluster; local starts one on this machine and ends it with the run. auto: the one that is running."""
     host: str = "127.0.0.1"
-    """Where validators listen, and where the others reach them: an address of each one's machine with several."""
+    """Where validators listen, and where the others reach them, on one machine."""
+    hosts: dict[Name, str] = Field(default_factory=dict)
+    """On several: for each organization the address of the Ray node that its process with validators is on."""
+    port: Annotated[int, Field(ge=1, le=65_000)] | None = None
+    """Of the first organization, the others have the next ones; free ports of this machine where it is left out."""
     spread: bool = False
     """Whether every process with validators must be on a node of its own (STRICT_SPREAD)."""
+
+    @model_validator(mode="after")
+    def _hosts_have_ports(self) -> Cluster:
+        if self.hosts and (self.port is None or self.spread):
+            raise ValueError("hosts want port, which is free on each of them, and not spread: they say what is where")
+        return self
+
+    def host_of(self, organization: str) -> str:
+        """The address of the machine that its validators are on."""
+        return self.hosts.get(organization, self.host)
 
 
 class Scenario(Strict):
@@ -166,6 +180,12 @@ class Scenario(Strict):
     hub_pace: Pace = Pace(delay_ms=200, heartbeat_ms=250)
     cluster: Cluster = Cluster()
     faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _every_organization_has_a_host(self) -> Scenario:
+        if self.cluster.hosts and set(self.cluster.hosts) != set(self.organizations):
+            raise ValueError(f"cluster.hosts names each of {', '.join(self.organizations)}, or none")
+        return self
 
     @property
     def config_hash(self) -> str:

@@ -25,6 +25,7 @@ from coordinator.settlement.interval.topics import Interval
 _STARTS = 1_000
 """How often an actor is started again; one whose node cannot start ends by then with its reason in the log."""
 _PLACE_S = 60.0
+_A_LITTLE = 0.001
 
 
 class RemoteRegion:
@@ -74,10 +75,11 @@ class RayBackend:
     async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
         """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
         await asyncio.to_thread(connect, self._cluster.address)
+        self._check_hosts()
         placed = self._place(len(homes)) if self._cluster.spread else None
         host = ray.remote(ValidatorHost)
         for number, (name, home) in enumerate(homes.items()):
-            where = {} if placed is None else {"scheduling_strategy": _bundle(placed, number)}
+            where = {**_at(self._cluster.hosts.get(name)), **_in(placed, number)}
             options = {"num_cpus": 0, "max_restarts": _STARTS, "name": f"validators-{name}", **where}
             self._validators[name] = host.options(**options).remote(str(home), str(self._logs / f"{name}.log"))
         await asyncio.gather(*(actor.place.remote() for actor in self._validators.values()))
@@ -85,12 +87,18 @@ class RayBackend:
             self._regions[part.region] = self._region(part)
         return self._regions
 
+    def _check_hosts(self) -> None:
+        there = {node["NodeManagerAddress"] for node in _alive()}
+        missing = sorted(set(self._cluster.hosts.values()) - there)
+        if missing:
+            known = ", ".join(sorted(there))
+            raise ServiceError(f"cluster.hosts: no Ray node is at {', '.join(missing)}; there are {known}")
+
     def _place(self, count: int) -> PlacementGroup:
         group: PlacementGroup = placement_group([{"CPU": 0.01}] * count, strategy="STRICT_SPREAD")
         self._group = group
         if not group.wait(_PLACE_S):
-            alive: list[dict[str, bool]] = ray.nodes()  # type: ignore[no-untyped-call]
-            nodes = sum(node["Alive"] for node in alive)
+            nodes = len(_alive())
             raise ServiceError(
                 f"cluster: {count} processes with validators want a node each, {nodes} are there; add nodes, or leave"
                 " out cluster.spread"
@@ -135,6 +143,12 @@ class RayBackend:
         await asyncio.to_thread(ray.shutdown)
 
 
+def _alive() -> list[dict[str, Any]]:
+    """The nodes of the cluster, as Ray describes them."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
 async def _quietly(call: Any) -> None:
     """What is dead already needs no end."""
     try:
@@ -143,5 +157,13 @@ async def _quietly(call: Any) -> None:
         return
 
 
-def _bundle(group: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
+def _in(group: PlacementGroup | None, number: int) -> dict[str, Any]:
+    """Options of an actor in a bundle of its own."""
+    if group is None:
+        return {}
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)}
+
+
+def _at(host: str | None) -> dict[str, Any]:
+    """Options of an actor on the node with an address; Ray has a resource of that name there."""
+    return {} if host is None else {"resources": {f"node:{host}": _A_LITTLE}}

@@ -33,7 +33,7 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     else:
         folder.begin(scenario)
         meters = {name: list(of.items()) for name, of in keys.items()}
-        ports = _free_ports(len(scenario.organizations), scenario.cluster.host)
+        ports = _ports(scenario)
         found_consortium(scenario, market.regions, market.intervals, meters, ports, folder.consortium)
     return Run(
         scenario,
@@ -72,9 +72,13 @@ def _check_past(scenario: Scenario, last: MarketInterval) -> None:
         raise ConfigurationError(f"{scenario.case}: the interval at {last.time} is not over yet; {remedy}")
 
 
-def _free_ports(number: int, host: str) -> list[int]:
+def _ports(scenario: Scenario) -> Sequence[int]:
+    """One for each organization: those that the scenario says, or what is free on this machine."""
+    count, first = len(scenario.organizations), scenario.cluster.port
+    if first is not None:
+        return range(first, first + count)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
-            one.bind((host, 0))
+            one.bind((scenario.cluster.host, 0))
         return [one.getsockname()[1] for one in sockets]

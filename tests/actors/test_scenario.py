@@ -51,6 +51,8 @@ def test_what_is_resolved_reads_as_the_same_scenario(tmp_path: Path) -> None:
             "faults: [{kind: silent, interval: 1, validators: alpha}]\n",
             "silent names region, and nothing else",
         ),
+        ("cluster: {hosts: {alpha: 10.0.0.1}}\n", "hosts want port"),
+        ("cluster: {hosts: {alpha: 10.0.0.1}, port: 7101}\n", "names each of alpha, bravo, charlie, delta"),
         ("faults: [{kind: kill_validators, interval: 1}]\n", "kill_validators names validators"),
     ],
 )
