@@ -31,6 +31,7 @@ from actors.serve import COMMANDS, FAILURES
 from actors.simulate import simulate
 from actors.study import DEFAULT_WINDOW_PER_MWH, Settings, Study, check_case, relaxes_minimum
 from actors.summary import summarize
+from actors.sweep.command import sweep_command
 from coordinator.ledger.merkle import OpeningError
 from coordinator.market.certificate import CertificateError
 from coordinator.market.costs import DEFAULT_SEGMENTS
@@ -258,6 +259,8 @@ def _run_scenario(
 
 
 app.command()(readable_errors()(run))
+
+app.command("sweep")(readable_errors()(sweep_command))
 
 app.command("audit")(audit_command)
 

@@ -49,7 +49,7 @@ def found_consortium(
 
     `meters` are names and public keys by region. Raises ConfigurationError.
     """
-    market, host = scenario.market, scenario.cluster.host
+    market = scenario.market
     owners = {region: owner_of(scenario, regions, region) for region in regions}
     assets = (AssetSettings(name=market.asset, issuer=scenario.organizations[0]),)
     hub = ConsortiumChain(
@@ -91,7 +91,7 @@ def found_consortium(
     consortium = Consortium(
         name="gridaccord",
         organizations=tuple(
-            Organization(name=name, address=f"{host}:{port}")
+            Organization(name=name, address=f"{scenario.cluster.host_of(name)}:{port}")
             for name, port in zip(scenario.organizations, ports, strict=True)
         ),
         chains=(hub, *chains),

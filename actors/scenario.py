@@ -16,7 +16,7 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -25,6 +25,7 @@ import yaml
 from pydantic import BaseModel, Field, model_validator
 
 from coordinator.service.home import Name, Pace, Strict, read_settings
+from topology.case_files import regions_file
 
 Share = Annotated[float, Field(ge=0, le=1)]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -137,9 +138,23 @@ class Cluster(Strict):
     address: str = "local"
     """Of a Ray cluster; local starts one on this machine and ends it with the run. auto: the one that is running."""
     host: str = "127.0.0.1"
-    """Where validators listen, and where the others reach them: an address of each one's machine with several."""
+    """Where validators listen, and where the others reach them, on one machine."""
+    hosts: dict[Name, str] = Field(default_factory=dict)
+    """On several: for each organization the address of the Ray node that its process with validators is on."""
+    port: Annotated[int, Field(ge=1, le=65_000)] | None = None
+    """Of the first organization, the others have the next ones; free ports of this machine where it is left out."""
     spread: bool = False
     """Whether every process with validators must be on a node of its own (STRICT_SPREAD)."""
+
+    @model_validator(mode="after")
+    def _hosts_have_ports(self) -> Cluster:
+        if self.hosts and (self.port is None or self.spread):
+            raise ValueError("hosts want port, which is free on each of them, and not spread: they say what is where")
+        return self
+
+    def host_of(self, organization: str) -> str:
+        """The address of the machine that its validators are on."""
+        return self.hosts.get(organization, self.host)
 
 
 class Scenario(Strict):
@@ -166,6 +181,12 @@ class Scenario(Strict):
     cluster: Cluster = Cluster()
     faults: tuple[Fault, ...] = ()
 
+    @model_validator(mode="after")
+    def _every_organization_has_a_host(self) -> Scenario:
+        if self.cluster.hosts and set(self.cluster.hosts) != set(self.organizations):
+            raise ValueError(f"cluster.hosts names each of {', '.join(self.organizations)}, or none")
+        return self
+
     @property
     def config_hash(self) -> str:
         """SHA-256 of the scenario with every default written out."""
@@ -179,8 +200,18 @@ class Scenario(Strict):
 
 def read_scenario(path: Path) -> Scenario:
     """Raises ConfigurationError, which names the key."""
-    scenario = read_settings(path, Scenario)
-    return scenario.model_copy(update={"case": (path.parent / scenario.case).resolve()})
+    return resolved_paths(read_settings(path, Scenario), path.parent, ("case", "regions"))
+
+
+def resolved_paths(scenario: Scenario, base: Path, keys: Container[str]) -> Scenario:
+    """With those paths absolute that these keys hold, which are relative to `base`."""
+    found: dict[str, Path | str] = {}
+    if "case" in keys:
+        found["case"] = (base / scenario.case).resolve()
+    file = regions_file(scenario.regions)
+    if "regions" in keys and file is not None:
+        found["regions"] = str((base / file).resolve())
+    return scenario.model_copy(update=found)
 
 
 def faults_at(faults: Sequence[Fault], interval: int) -> list[Fault]:

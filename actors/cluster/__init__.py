@@ -5,6 +5,7 @@ node_calls       a gateway's calls to the consortium's nodes, one after the othe
 region_gateway   one region through an interval: offers in, gate closed, schedule out to devices, readings in
 fleet_handle     what a gateway asks of a fleet, wherever it is
 ray_actors       ValidatorHost, RegionActor, DeviceFleet
+connection       of this process to a Ray cluster
 ray_backend      places, supervises and restarts them
 local_backend    the same parts in one process, without Ray
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.cluster.backend import Part, RegionHandle
+from actors.cluster.connection import connect
 from actors.cluster.ray_actors import DeviceFleet, RegionActor, ValidatorHost
 from actors.cluster.region_gateway import RegionInterval
 from actors.cluster.restarts import persistently
@@ -28,7 +27,7 @@ from coordinator.settlement.interval.topics import Interval
 _STARTS = 1_000
 """How often an actor is started again; one whose node cannot start ends by then with its reason in the log."""
 _PLACE_S = 60.0
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
+_A_LITTLE = 0.001
 
 
 class RemoteRegion:
@@ -77,13 +76,13 @@ class RayBackend:
 
     async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
         """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
-        os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
-        await asyncio.to_thread(self._connect)
+        await asyncio.to_thread(connect, self._cluster.address)
         _take_back_signals()
+        self._check_hosts()
         placed = self._place(len(homes)) if self._cluster.spread else None
         host = ray.remote(ValidatorHost)
         for number, (name, home) in enumerate(homes.items()):
-            where = {} if placed is None else {"scheduling_strategy": _bundle(placed, number)}
+            where = {**_at(self._cluster.hosts.get(name)), **_in(placed, number)}
             options = {"num_cpus": 0, "max_restarts": _STARTS, "name": f"validators-{name}", **where}
             self._validators[name] = host.options(**options).remote(str(home), str(self._logs / f"{name}.log"))
         await asyncio.gather(*(actor.place.remote() for actor in self._validators.values()))
@@ -91,18 +90,18 @@ class RayBackend:
             self._regions[part.region] = self._region(part)
         return self._regions
 
-    def _connect(self) -> None:
-        """Raises ConnectionError where no cluster answers at the address."""
-        ray.init(
-            address=self._cluster.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
+    def _check_hosts(self) -> None:
+        there = {node["NodeManagerAddress"] for node in _alive()}
+        missing = sorted(set(self._cluster.hosts.values()) - there)
+        if missing:
+            known = ", ".join(sorted(there))
+            raise ServiceError(f"cluster.hosts: no Ray node is at {', '.join(missing)}; there are {known}")
 
     def _place(self, count: int) -> PlacementGroup:
         group: PlacementGroup = placement_group([{"CPU": 0.01}] * count, strategy="STRICT_SPREAD")
         self._group = group
         if not group.wait(_PLACE_S):
-            alive: list[dict[str, bool]] = ray.nodes()  # type: ignore[no-untyped-call]
-            nodes = sum(node["Alive"] for node in alive)
+            nodes = len(_alive())
             raise ServiceError(
                 f"cluster: {count} processes with validators want a node each, {nodes} are there; add nodes, or leave"
                 " out cluster.spread"
@@ -154,6 +153,12 @@ def _take_back_signals() -> None:
             signal.signal(number, signal.getsignal(number))
 
 
+def _alive() -> list[dict[str, Any]]:
+    """The nodes of the cluster, as Ray describes them."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
 async def _quietly(call: Any) -> None:
     """What is dead already needs no end."""
     try:
@@ -162,5 +167,13 @@ async def _quietly(call: Any) -> None:
         return
 
 
-def _bundle(group: PlacementGroup, number: int) -> PlacementGroupSchedulingStrategy:
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)
+def _in(group: PlacementGroup | None, number: int) -> dict[str, Any]:
+    """Options of an actor in a bundle of its own."""
+    if group is None:
+        return {}
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number)}
+
+
+def _at(host: str | None) -> dict[str, Any]:
+    """Options of an actor on the node with an address; Ray has a resource of that name there."""
+    return {} if host is None else {"resources": {f"node:{host}": _A_LITTLE}}

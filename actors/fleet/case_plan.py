@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from actors.cases import MarketInterval, interval_demand_w, interval_offers, run_intervals
+from actors.cases import MarketInterval, interval_demand_w, interval_offers
 from actors.fleet.plan import PER_MILLE, FleetError, FleetPlan, Late, Lying, PlannedBattery, PlannedResource
 from coordinator.market.costs import DEFAULT_SEGMENTS
 from coordinator.market.offers import MICRO, Step
@@ -64,18 +64,16 @@ def case_intervals(markets: Sequence[MarketInterval]) -> tuple[Interval, ...]:
 
 def plans_of_case(
     case: Case,
-    source: str,
+    markets: Sequence[MarketInterval],
     region_of_bus: Mapping[str, str],
     owner_of: Mapping[str, str],
     parameters: FleetParameters,
-    hours: int | None = None,
 ) -> dict[str, FleetPlan]:
-    """The plan of each region, by name. `owner_of` has the participant who owns a region's resources.
+    """The plan of each region for these intervals, by name. `owner_of` has who owns a region's resources.
 
     Resources have the names that `coordinator.service.interval_founding` gives them; a battery has its own. Raises
-    GridError naming `source` for a case without series, OfferError and FleetError.
+    OfferError and FleetError.
     """
-    markets = run_intervals(case, source, hours)
     units, batteries = _units(case, markets), [site.battery for site in parameters.batteries]
     single = sum(unit.meters for unit, _ in units.values()) + sum(battery.meters for battery in batteries)
     found = {**units, **_loads(case, markets, parameters, parameters.meters - single)}
@@ -94,6 +92,13 @@ def plans_of_case(
             parameters.late,
         )
     return plans
+
+
+def buses_of_resources(case: Case, parameters: FleetParameters) -> dict[str, str]:
+    """The bus of each resource in the plans of a case, by name."""
+    units = {f"unit-{unit.id}": unit.bus for unit in case.grid.resources if unit.in_service}
+    loads = {f"load-{bus.id}": bus.id for bus in case.grid.buses if bus.demand_mw or bus.shunt_mw}
+    return {**units, **loads, **{site.battery.name: site.bus for site in parameters.batteries}}
 
 
 Placed = dict[str, tuple[PlannedResource, str]]

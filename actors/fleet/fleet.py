@@ -12,7 +12,6 @@ import zipfile
 
 import numpy as np
 
-from actors.fleet import storage
 from actors.fleet.devices import devices_of
 from actors.fleet.orders import (
     Dispatch,
@@ -28,14 +27,14 @@ from actors.fleet.orders import (
 )
 from actors.fleet.plan import FleetError, FleetPlan
 from actors.fleet.readings import Meters
+from actors.fleet.resources import Resources
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.envelope import Holder, KeyClaim, prove_possession
 from coordinator.ledger.genesis import Genesis
 from coordinator.ledger.readings import BATCH_COLUMNS_MAX, MeterBatch
-from coordinator.settlement.interval.schedules import Curve, Offers
+from coordinator.settlement.interval.schedules import Offers
 from coordinator.settlement.interval.topics import Interval
 from protos.gridaccord.v1 import ledger_pb2 as pb
-from topology.arrays import IntArray
 
 _NEVER_S = -1
 
@@ -50,16 +49,11 @@ class Fleet:
         self._scheme = Ed25519Scheme()
         self._devices = devices_of(plan)
         self._meters = Meters(plan, self._devices)
-        self._names = tuple(entry.name for entry in plan.entries)
-        self._place = {name: place for place, name in enumerate(self._names)}
-        self._curves = {entry.name: entry.curves for entry in plan.resources}
-        self._batteries = {entry.name: entry for entry in plan.batteries}
-        forecast, length = plan.forecast_micro_per_mwh, plan.duration_s
-        self._values = {name: storage.values_after(b, forecast, length) for name, b in self._batteries.items()}
-        self._stored = {b.name: b.stored_wh * storage.UNITS_PER_WH for b in plan.batteries}
-        self._operated = 0
-        self._obeyed_s = np.full(len(self._names), _NEVER_S, dtype=np.int64)
-        self._told_w = np.zeros(len(self._names), dtype=np.int64)
+        self._resources = Resources(plan)
+        names = self._resources.names
+        self._place = {name: place for place, name in enumerate(names)}
+        self._obeyed_s = np.full(len(names), _NEVER_S, dtype=np.int64)
+        self._told_w = np.zeros(len(names), dtype=np.int64)
 
     @staticmethod
     def make(plan: FleetPlan, genesis: Genesis) -> Fleet:
@@ -72,12 +66,12 @@ class Fleet:
     @property
     def coming(self) -> Interval | None:
         """The interval that is operated next, None when the plan is over."""
-        return self._plan.intervals[self._operated] if self._operated < len(self._plan.intervals) else None
+        return self._resources.coming
 
     @property
     def stored_wh(self) -> dict[str, float]:
         """State of charge by battery."""
-        return {name: stored / storage.UNITS_PER_WH for name, stored in self._stored.items()}
+        return self._resources.stored_wh
 
     def registrations(self) -> list[pb.NewDevice]:
         """Of every device, for its owner's transactions, with proof that it has its key."""
@@ -92,15 +86,7 @@ class Fleet:
 
     def offers(self, interval: Interval) -> Offers:
         """Curves of all resources for the coming interval. Raises FleetError for another one."""
-        self._check_coming(interval)
-        return Offers(interval, tuple((name, self._curve(name)) for name in self._names))
-
-    def _curve(self, name: str) -> Curve:
-        battery = self._batteries.get(name)
-        if battery is None:
-            return self._curves[name][self._operated]
-        value = self._values[name][self._operated]
-        return storage.offer(battery, value, self._stored[name], self._plan.duration_s)
+        return self._resources.offers(interval)
 
     def instruct(self, order: DispatchOrder) -> list[Refusal]:
         """Give devices an order; they obey it in the coming interval, or keep what they had and say why."""
@@ -123,7 +109,7 @@ class Fleet:
             raise InstructionRefused(Reason.UNKNOWN, f"{name} is not in this fleet")
         power_w = verified_power_w(instruction, dispatch)
         check_due(dispatch.interval, self.coming, int(self._obeyed_s[place]))
-        curve = self._curve(name)
+        curve = self._resources.curve(name)
         if not curve.lowest_w <= power_w <= curve.highest_w:
             raise InstructionRefused(Reason.BEYOND_OFFER, f"{power_w} W; {curve.lowest_w} to {curve.highest_w} W")
         self._obeyed_s[place] = dispatch.interval.start_s
@@ -135,31 +121,16 @@ class Fleet:
         The first columns begin with each register as it was when the first interval began. Raises FleetError for an
         interval other than the coming one.
         """
-        self._check_coming(interval)
-        power_w = np.where(self._obeyed_s == interval.start_s, self._told_w, self._idle_w())
-        for name, battery in self._batteries.items():
-            moved = storage.after(battery, self._stored[name], int(power_w[self._place[name]]), interval.duration_s)
-            assert 0 <= moved <= battery.capacity_wh * storage.UNITS_PER_WH, f"{name} did what it had not offered"
-            self._stored[name] = moved
-        self._operated += 1
+        self._resources.check_coming(interval)
+        power_w = np.where(self._obeyed_s == interval.start_s, self._told_w, self._resources.idle_w())
+        self._resources.operate(interval, power_w)
         measured_w = self._devices.power_w(power_w, interval.duration_s)
         return self._meters.measure(measured_w, interval, self._genesis.chain_id)
 
-    def _idle_w(self) -> IntArray:
-        """What each resource does on its own."""
-        idle = [self._curves[name][self._operated].fixed_w if name in self._curves else 0 for name in self._names]
-        return np.array(idle, dtype=np.int64)
-
-    def _check_coming(self, interval: Interval) -> None:
-        if interval != self.coming:
-            raise FleetError(f"fleet of {self._plan.region}: {self.coming} comes next, not {interval}; go in order")
-
     def snapshot(self) -> bytes:
         """All that the plan does not say: registers, states of charge, instructions. No keys."""
-        state = dict(self._meters.state())
+        state = {**self._meters.state(), **self._resources.state()}
         state["plan"] = np.frombuffer(self._plan.digest, dtype=np.int64)
-        state["operated"] = np.array([self._operated])
-        state["stored"] = np.array([self._stored[battery.name] for battery in self._plan.batteries], dtype=np.int64)
         state["obeyed_s"], state["told_w"] = self._obeyed_s, self._told_w
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **state)
@@ -176,9 +147,7 @@ class Fleet:
             raise FleetError(f"snapshot: it cannot be read ({error}); begin anew or take an older one") from None
         if "plan" not in state or state.pop("plan").tobytes() != plan.digest:
             raise FleetError("snapshot: it is of another plan; resume with the scenario and shards it was taken with")
-        fleet._operated = int(state.pop("operated")[0])
-        stored = state.pop("stored").tolist()
-        fleet._stored = {battery.name: amount for battery, amount in zip(plan.batteries, stored, strict=True)}
+        fleet._resources.resume(int(state.pop("operated")[0]), state.pop("stored").tolist())
         fleet._obeyed_s, fleet._told_w = state.pop("obeyed_s"), state.pop("told_w")
         fleet._meters.resume(state)
         return fleet

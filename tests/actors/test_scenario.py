@@ -23,6 +23,11 @@ def test_the_case_is_relative_to_the_scenario(tmp_path: Path) -> None:
     assert read_scenario(written(tmp_path, LEAST)).case == (tmp_path / "grid").resolve()
 
 
+def test_so_is_the_file_of_regions(tmp_path: Path) -> None:
+    assert read_scenario(written(tmp_path, LEAST + "regions: cut.csv\n")).regions == str(tmp_path.resolve() / "cut.csv")
+    assert read_scenario(written(tmp_path, LEAST + "regions: '3'\n")).regions == "3"
+
+
 def test_what_is_resolved_reads_as_the_same_scenario(tmp_path: Path) -> None:
     given = read_scenario(written(tmp_path, LEAST + "faults: [{kind: silent, interval: 3, region: '2'}]\n"))
     again = read_scenario(written(tmp_path, given.resolved))
@@ -46,6 +51,8 @@ def test_what_is_resolved_reads_as_the_same_scenario(tmp_path: Path) -> None:
             "faults: [{kind: silent, interval: 1, validators: alpha}]\n",
             "silent names region, and nothing else",
         ),
+        ("cluster: {hosts: {alpha: 10.0.0.1}}\n", "hosts want port"),
+        ("cluster: {hosts: {alpha: 10.0.0.1}, port: 7101}\n", "names each of alpha, bravo, charlie, delta"),
         ("faults: [{kind: kill_validators, interval: 1}]\n", "kill_validators names validators"),
     ],
 )

@@ -247,18 +247,12 @@ def regional_book(cut: RegionCut, book: OfferBook, index: int) -> OfferBook:
     )
 
 
-def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> tuple[StepTable, Clearing]:
-    """The regions' clearings put together over the uncut network: for reports and for checking the whole at once."""
-    network = cut.network
-    angle, price, withdrawal = np.zeros((3, network.bus_count), dtype=np.int64)
-    shadow, violation = np.zeros((2, network.branch_count), dtype=np.int64)
-    for region, clearing, table in zip(cut.regions, outcome.clearings, steps, strict=True):
-        angle[region.buses], price[region.buses] = clearing.angle, clearing.price
+def whole_table(cut: RegionCut, steps: Sequence[StepTable]) -> StepTable:
+    """The regions' tables put together over the uncut network."""
+    withdrawal = np.zeros(cut.network.bus_count, dtype=np.int64)
+    for region, table in zip(cut.regions, steps, strict=True):
         withdrawal[region.buses] = table.withdrawal_w
-        shadow[region.branches], violation[region.branches] = clearing.shadow_price, clearing.violation_w
-    public = outcome.public
-    shadow[cut.tie_branches], violation[cut.tie_branches] = public.tie_shadow_price, public.tie_violation_w
-    whole = StepTable(
+    return StepTable(
         bus=np.concatenate([r.buses[t.bus] for r, t in zip(cut.regions, steps, strict=True)]),
         width_w=np.concatenate([table.width_w for table in steps]),
         price_micro_per_mwh=np.concatenate([table.price_micro_per_mwh for table in steps]),
@@ -266,5 +260,17 @@ def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> t
         withdrawal_w=withdrawal,
         offset_micro_per_h=sum(table.offset_micro_per_h for table in steps),
     )
+
+
+def assembled(cut: RegionCut, outcome: Outcome, steps: Sequence[StepTable]) -> tuple[StepTable, Clearing]:
+    """The regions' clearings put together over the uncut network: for reports and for checking the whole at once."""
+    network = cut.network
+    angle, price = np.zeros((2, network.bus_count), dtype=np.int64)
+    shadow, violation = np.zeros((2, network.branch_count), dtype=np.int64)
+    for region, clearing in zip(cut.regions, outcome.clearings, strict=True):
+        angle[region.buses], price[region.buses] = clearing.angle, clearing.price
+        shadow[region.branches], violation[region.branches] = clearing.shadow_price, clearing.violation_w
+    public = outcome.public
+    shadow[cut.tie_branches], violation[cut.tie_branches] = public.tie_shadow_price, public.tie_violation_w
     accepted = np.concatenate([clearing.accepted_w for clearing in outcome.clearings])
-    return whole, Clearing(accepted, angle, price, shadow, public.link_w, violation)
+    return whole_table(cut, steps), Clearing(accepted, angle, price, shadow, public.link_w, violation)

@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from actors.cases import run_intervals
 from actors.fleet.case_plan import BatterySite, FleetParameters, plans_of_case
 from actors.fleet.fleet import Fleet
 from actors.fleet.orders import make_order
@@ -38,7 +39,8 @@ def rts() -> tuple[Case, dict[str, str]]:
 
 def rts_plans(parameters: FleetParameters, hours: int) -> dict[str, FleetPlan]:
     case, region_of_bus = rts()
-    return plans_of_case(case, str(DAY), region_of_bus, dict.fromkeys("123", "alice"), parameters, hours)
+    intervals = run_intervals(case, str(DAY), hours)
+    return plans_of_case(case, intervals, region_of_bus, dict.fromkeys("123", "alice"), parameters)
 
 
 def test_without_flexible_loads_fleets_offer_what_the_case_is_cleared_with() -> None:

@@ -1,0 +1,31 @@
+"""The connection of this process to a Ray cluster, of its own on this machine or one that runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+def connect(address: str) -> None:
+    """`local` starts a cluster that ends with `ray.shutdown`. Raises ConnectionError where there is none."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """For as long as this lasts; a connection that this process has already is used, and stays."""
+    if ray.is_initialized():
+        yield
+        return
+    connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()

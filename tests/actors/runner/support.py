@@ -1,0 +1,82 @@
+"""A small run: two regions on one branch, and `gridaccord run` of it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.actors.ray_nodes import environment
+from tests.actors.support import ROOT, two_buses
+from topology.grid import CostRow, Resource, SeriesRow
+
+GRIDACCORD = Path(sys.executable).with_name("gridaccord")
+DEMAND_MW = (60.0, 80.0, 70.0, 90.0)
+WITHIN_S = 400.0
+"""Suits a machine several times slower than one left alone."""
+
+
+def scenario_file(folder: Path, *, intervals: int, **changes: object) -> Path:
+    """A cheap unit in the north, a dear one and the demand in the south, and a battery."""
+    series = [
+        SeriesRow(f"2020-05-01T{number:02}:00:00+00:00", "demand", "b", demand)
+        for number, demand in enumerate(DEMAND_MW[:intervals])
+    ]
+    two_buses(
+        folder / "case",
+        units=(Resource("G", "a", 0.0, 90.0), Resource("H", "b", 0.0, 90.0)),
+        demand_mw=DEMAND_MW[0],
+        rating_mw=50.0,
+        costs=(CostRow("G", polynomial=(0.0, 10.0)), CostRow("H", polynomial=(0.0, 40.0))),
+        series=series,
+    )
+    content = {
+        "name": "small",
+        "case": "case",
+        "seed": 5,
+        "devices": {"meters": 12},
+        "batteries": [{"name": "hill", "bus": "b", "power_mw": 5, "energy_mwh": 10}],
+        "pace": {"delay_ms": 200, "heartbeat_ms": 300},
+        **changes,
+    }
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def start_run(scenario: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """`gridaccord run`, whose errors go to a file beside its folder; the leader of a session of its own."""
+    command = [str(GRIDACCORD), "run", str(scenario), "-o", str(folder), "--quiet", *options]
+    with folder.with_suffix(".err").open("ab") as errors:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        )
+
+
+def run(scenario: Path, folder: Path, *options: str) -> list[dict[str, Any]]:
+    """To its end; its events."""
+    process = start_run(scenario, folder, *options)
+    code = process.wait(timeout=WITHIN_S)
+    assert code == 0, folder.with_suffix(".err").read_text(errors="replace")
+    return events(folder)
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """What happened in a run so far."""
+    path = folder / "events.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def of_kind(found: list[dict[str, Any]], kind: str, **fields: object) -> list[dict[str, Any]]:
+    """Events of a kind that say so."""
+    return [one for one in found if one["kind"] == kind and _says(one, fields)]
+
+
+def _says(event: Mapping[str, Any], fields: Mapping[str, object]) -> bool:
+    return all(event[name] == value for name, value in fields.items())
