@@ -26,9 +26,11 @@ its validators state, decides nothing for the others.
 
 It ends. A round adds a flowgate or an offer, and there is a round limit. A region that has not spoken `step_blocks`
 hub blocks after a step began is gone on without: the interval begins anew without it, so there are at most as many
-attempts as regions. So does one whose message cannot be used (the hub's validators name it) and one that still
-objects at the round limit. Whom an interval goes on without, clears by itself (`fallback.py`); in the next one it
-is waited for more briefly until it is back. Nobody's money waits: who sets no schedule has its leg on its collateral.
+attempts as regions, and one more: where a session goes on, the first silence makes all begin anew with nothing
+remembered, because validators that were started one after another have lost the session and would speak. So does one
+whose message cannot be used (the hub's validators name it) and one that still objects at the round limit. Whom an
+interval goes on without, clears by itself (`fallback.py`); in the next one it is waited for more briefly until it is
+back. Nobody's money waits: who sets no schedule has its leg on its collateral.
 
 What a hub validator confirms it has verified itself, by the integer certificate where there is one. Two proposals can
 be right at the same time; the one that a quorum confirms counts. Heights of the hub are the only clock.

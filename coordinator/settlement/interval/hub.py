@@ -166,7 +166,8 @@ def _go_on(books: HubIntervals, running: Running, height: int) -> None:
     elif running.waiting_for is Step.SCHEDULE:
         _settle(books, running, height)
     elif overdue:
-        _try_without(books, running, overdue, height)
+        # In a warm attempt silence may mean that validators have lost the session, one after another.
+        _try_without(books, running, overdue if books.is_cold(running) else (), height)
     else:
         books.put_running(running.next(FOLLOWING[running.waiting_for], height))
 

@@ -18,6 +18,7 @@ from coordinator.settlement.interval.confirmations import (
     proposal,
     proposals,
 )
+from coordinator.settlement.interval.decisions import WARM
 from coordinator.settlement.interval.following import follow_attempt
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_claims import amount_to_repay, repayment
@@ -29,7 +30,7 @@ from coordinator.settlement.interval.region_party import RegionKnowledge, Region
 from coordinator.settlement.interval.schedules import Metered, encode_metered
 from coordinator.settlement.interval.topics import ALONE, ATTESTED_STEPS, Interval, Step, Topic, encode_amount
 from coordinator.settlement.interval.transcript import Transcript
-from coordinator.settlement.interval.turns import is_turn
+from coordinator.settlement.interval.turns import TURN_BLOCKS, is_turn
 
 _TOPICS_KEPT = 256
 
@@ -118,10 +119,23 @@ class RegionDuty:
                 return self._word(here, region, Topic(here.gate, Step.SCHEDULE, ALONE), alone)
         if target is not None and late:
             return self._word(here, region, Topic(target, Step.GATE), b"")
-        message = None if topic is None else self._party.message(topic)
-        if topic is None or message is None or here.stated(topic) is not None:
+        if topic is None or here.stated(topic) is not None:
             return []
-        return self._word(here, region, topic, message)
+        if self._is_split(here, region, topic):
+            self._party.begin(topic, True, here.offers(topic.interval), here.resources())
+        message = self._party.message(topic)
+        return [] if message is None else self._word(here, region, topic, message)
+
+    def _is_split(self, here: RegionIntervals, region: View, topic: Topic) -> bool:
+        """Whether validators who remember the session and others who do not keep each other from a commitment.
+
+        A quorum has spoken and long since stands behind nothing. Those who remember give in: all begin anew.
+        """
+        message, current = self._party.message(topic), committee(region, CURRENT)
+        if topic.step is not Step.COMMIT or message is None or message[:1] != WARM:
+            return False
+        waited = self._height - self._wanted_since.get(topic, self._height)
+        return waited >= len(current.names) * TURN_BLOCKS and len(confirmed_by(here.records, topic)) >= current.quorum
 
     def _is_over(self, hub: View, interval: Interval) -> bool:
         """Whether the hub has ended an interval, without this region if it has no schedule."""
@@ -175,10 +189,12 @@ class RegionDuty:
         stated = None if topic is None else RegionIntervals.of(region).stated(topic)
         if topic is None or stated is None or self._is_known(HubIntervals.of(hub), topic, stated):
             return None
-        message = self._party.message(topic)
         if topic.step is Step.SCHEDULE:
             return Relayed(topic, b"", stated)
-        return None if message is None else Relayed(topic, message, stated)
+        message = self._party.message(topic)
+        if message is None or digest_of(message) != stated:
+            return None  # Others have what was stated; the hub would refuse what this validator remembers of it.
+        return Relayed(topic, message, stated)
 
     # Intervals that are over.
 

@@ -83,6 +83,11 @@ def _cut(folder: Path) -> tuple[RegionCut, dict[str, int], dict[str, str]]:
     return cut, dict(grid.bus_position), resources
 
 
+def cut_grid(folder: Path) -> RegionCut:
+    """The grid, cut into its regions."""
+    return _cut(folder)[0]
+
+
 def interval_of(number: int) -> Interval:
     """The market's intervals, from 0 on."""
     return Interval(OPENS_S + number * DURATION_S, DURATION_S)

@@ -139,9 +139,13 @@ class IntervalNet:
         self.region_duties[number] = self._duties(number)
 
     def _duties(self, number: int) -> dict[str, RegionDuty]:
+        return {name: self.new_region_duty(number, name) for name in VALIDATORS}
+
+    def new_region_duty(self, number: int, name: str) -> RegionDuty:
+        """Of a validator that remembers nothing."""
         secret = self.secrets[number]
         known = RegionKnowledge(self.cut.regions[number], self.public, RULES, secret, "EUR", PublicationWindow())
-        return {name: RegionDuty(name, known) for name in VALIDATORS}
+        return RegionDuty(name, known)
 
     def offer(self, number: int, interval: Interval, curves: dict[str, Curve]) -> None:
         """All of a region's offers, in one block."""
@@ -206,7 +210,8 @@ class IntervalNet:
             if (number, name) in self.idle_validators:
                 continue
             relayed = (duty.to_relay(hub, region.state.view), *self._of_exchange(duty, region))
-            return [(MESSAGE, self._proven(region, found)) for found in relayed if found is not None]
+            if proven := [(MESSAGE, self._proven(region, found)) for found in relayed if found is not None]:
+                return proven
         return []
 
     def _of_exchange(self, duty: RegionDuty, region: IntervalChain) -> list[Relayed]:
