@@ -1,4 +1,4 @@
-"""Consortia that tests share: one of four nodes, which they leave as they found it; each starts in one worker only."""
+"""A consortium of four nodes that files of tests share: they leave it as they found it, with all four running."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ import yaml
 
 from benchmarks.cluster import ORGANIZATIONS, Cluster, free_ports
 
-HERE = "tests/coordinator/service"
 PACE = {"delay_ms": 50, "heartbeat_ms": 100}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of this folder run in one worker (`--dist loadgroup`): each would start its own."""
-    for item in (one for one in items if isinstance(one, pytest.Function)):
-        for name, definitions in item._fixtureinfo.name2fixturedefs.items():
-            shared = definitions[-1]
-            if shared.scope in ("module", "session") and shared.baseid.startswith(HERE):
-                item.add_marker(pytest.mark.xdist_group(f"{shared.baseid}:{name}"))
 
 
 @pytest.fixture(scope="session")
