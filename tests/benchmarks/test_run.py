@@ -231,7 +231,7 @@ def test_an_objective_that_differs_fails() -> None:
 
 
 def test_clocks_see_a_process_that_was_started_and_what_it_does() -> None:
-    work = "import sys; print(1, flush=True); sys.stdin.read(1); n = sum(range(10**7)); print(n, flush=True); sys.stdin.read()"
+    work = "import sys; print(1, flush=True); sys.stdin.read(1); print(sum(range(10**7)), flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
