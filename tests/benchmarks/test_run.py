@@ -21,7 +21,7 @@ from benchmarks.measured_run import (
     row_of,
     work_name,
 )
-from benchmarks.process_clocks import Clocks, Role, Thread, clocks, grown, peak_mb, processes
+from benchmarks.process_clocks import Clocks, Role, Thread, clocks, grown, peak_mb, processes, role_of
 from coordinator.market.central import solve_central
 from coordinator.market.offers import MICRO
 
@@ -101,7 +101,8 @@ def test_a_region_that_cleared_alone_is_counted(observed: Observed) -> None:
         ("node-alpha", CONSENSUS),
         ("disk-hub_0", LEDGER),
         ("prove_0", LEDGER),
-        ("MainThread", CONSENSUS),
+        ("asyncio_0", CONSENSUS),
+        ("MainThread", NATIVE),
         (None, NATIVE),
     ],
 )
@@ -228,6 +229,26 @@ def test_an_objective_that_differs_fails() -> None:
 
 
 # Processes.
+
+
+@pytest.mark.parametrize(
+    ("title", "role"),
+    [
+        ("ray::ValidatorHost", Role.VALIDATORS),
+        ("ray::validators-alpha.process", Role.VALIDATORS),
+        ("ray::region-1.run_interval", Role.GATEWAY),
+        ("ray::DeviceFleet.operate", Role.FLEET),
+        ("ray::IDLE", Role.RAY),
+    ],
+)
+def test_processes_are_told_apart_by_their_titles(title: str, role: Role) -> None:
+    assert role_of(title) is role
+
+
+def test_a_thread_that_changes_its_name_is_the_same() -> None:
+    before = {Thread(HOST, 1, Role.RAY, "python"): 1.0}
+    after = {Thread(HOST, 1, Role.VALIDATORS, "ray::Validator"): 3.0}
+    assert grown(before, after) == {Thread(HOST, 1, Role.VALIDATORS, ""): 2.0}
 
 
 def test_clocks_see_a_process_that_was_started_and_what_it_does() -> None:
