@@ -13,7 +13,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,11 @@ _THREADS = (
     ("guard-", LEDGER),
     ("prove", LEDGER),
     ("read", LEDGER),
+    ("MainThread", NATIVE),
+    ("PythonGCThread", NATIVE),
 )
-"""How the threads of a node begin their names. Whatever has no name in Python is gRPC's or Ray's: native."""
+"""How threads in a process of validators begin their names; others are of the node's loop. Whatever has no name in
+Python is gRPC's or Ray's, native, and so is the main thread, in which Ray calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,9 @@ class _Observer:
     def _finish(self) -> None:
         """While everything is still there."""
         hosts = [ray.get_actor(f"validators-{name}") for name in self._scenario.organizations]
-        for process, names in ray.get([host.__ray_call__.remote(_thread_names) for host in hosts]):
-            self.observed.names.update({(process, thread): name for thread, name in names.items()})
+        said: list[tuple[int, dict[int, str]]] = ray.get([host.__ray_call__.remote(_thread_names) for host in hosts])
+        for validators, names in said:
+            self.observed.names.update({(validators, thread): name for thread, name in names.items()})
         for process, role in processes(os.getpid()).items():
             peaks = self.observed.peaks_mb
             peaks[role] = max(peaks.get(role, 0.0), peak_mb(process))
@@ -207,5 +211,5 @@ def _phase(ended: Mapping[str, Value], name: str) -> float:
     return float(phases[name])
 
 
-def _listed(value: Value) -> Iterable[object]:
-    return value if isinstance(value, list) else ()
+def _listed(value: Value) -> list[object]:
+    return value if isinstance(value, list) else []

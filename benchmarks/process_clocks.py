@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -29,17 +29,22 @@ class Role(StrEnum):
     """Everything of Ray that is none of the actors."""
 
 
-_ACTORS = {"ray::ValidatorHost": Role.VALIDATORS, "ray::RegionActor": Role.GATEWAY, "ray::DeviceFleet": Role.FLEET}
+_ACTORS = (
+    (("ray::ValidatorHost", "ray::validators-"), Role.VALIDATORS),
+    (("ray::RegionActor", "ray::region-"), Role.GATEWAY),
+    (("ray::DeviceFleet",), Role.FLEET),
+)
+"""How Ray titles the processes of actors: by their class, in a call by their name where they have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Of a process with a role; `name` is the system's."""
+    """Of a process with a role; `name` is the system's, and may change."""
 
     process: int
     thread: int
-    role: Role
-    name: str
+    role: Role = field(compare=False)
+    name: str = field(compare=False)
 
 
 Clocks = dict[Thread, float]
@@ -73,7 +78,7 @@ def processes(root: int) -> dict[int, Role]:
     found, waiting = {root: Role.RUNNER}, [root]
     while waiting:
         for child in children.get(waiting.pop(), []):
-            found[child] = _role(child)
+            found[child] = role_of(_title(child))
             waiting.append(child)
     return found
 
@@ -87,13 +92,15 @@ def peak_mb(process: int) -> float:
     return 0.0
 
 
-def _role(process: int) -> Role:
+def role_of(title: str) -> Role:
+    """What a process below the runner is, by its title."""
+    return next((role for heads, role in _ACTORS if title.startswith(heads)), Role.RAY)
+
+
+def _title(process: int) -> str:
     with suppress(OSError):
-        title = (_PROC / str(process) / "cmdline").read_bytes().decode(errors="replace")
-        for prefix, role in _ACTORS.items():
-            if title.startswith(prefix):
-                return role
-    return Role.RAY
+        return (_PROC / str(process) / "cmdline").read_bytes().decode(errors="replace")
+    return ""
 
 
 def _stat(folder: Path) -> tuple[str, list[str]]:

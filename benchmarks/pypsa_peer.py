@@ -102,8 +102,13 @@ def arrays_of(problems: Sequence[Problem]) -> dict[str, FloatArray | IntArray]:
         price[hour, chosen] = problem.steps.price_micro_per_mwh / MICRO
     withdrawal = np.array([problem.steps.withdrawal_w for problem in problems]) / W_PER_MW
     step_bus = np.array([bus for bus, _ in columns], dtype=np.int64)
-    hourly = {"width_mw": width, "price_per_mwh": price, "withdrawal_mw": withdrawal, "step_bus": step_bus}
-    return {**_network_arrays(network), **hourly}
+    hourly: dict[str, FloatArray | IntArray] = {
+        "width_mw": width,
+        "price_per_mwh": price,
+        "withdrawal_mw": withdrawal,
+        "step_bus": step_bus,
+    }
+    return {**_network_arrays(network), **hourly, "withdrawal_mw": withdrawal}
 
 
 def _places(steps: StepTable) -> list[tuple[int, int]]:

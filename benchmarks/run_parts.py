@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,8 +62,7 @@ def measure_parts(case: Path, regions: str, intervals: int) -> Parts:
     signed, sign_s = _cpu(lambda: tuple(sign_column(signer, _CHAIN, column) for column in columns))
     encoded = MeterBatch(bytes(16), signed).encode()
     batch, take_in_s = _cpu(lambda: _taken_in(encoded))
-    scheme, key = Ed25519Scheme(), signer.public_key
-    _, verify_s = _cpu(lambda: [check_signature(one, key, _CHAIN, scheme) for one in batch.columns])
+    _, verify_s = _cpu(lambda: _checked(batch, signer.public_key))
     each = 1e6 / _COLUMNS
     return Parts(
         raw_per_s=_raw_per_s(signer),
@@ -98,6 +98,12 @@ def _taken_in(encoded: bytes) -> MeterBatch:
     return batch
 
 
+def _checked(batch: MeterBatch, key: bytes) -> None:
+    scheme = Ed25519Scheme()
+    for one in batch.columns:
+        check_signature(one, key, _CHAIN, scheme)
+
+
 def _raw_per_s(signer: Ed25519Signer) -> float:
     message, scheme, key = bytes(200), Ed25519Scheme(), signer.public_key
     signature = signer.sign(message)
@@ -109,7 +115,7 @@ def _coupling_s(case: Path, regions: str, intervals: int) -> float:
     known = read_case(case)
     study = Study(known, Settings(regions=regions))
     markets = run_intervals(known, str(case), None)[:intervals]
-    return statistics.median(_cpu(lambda market=market: study.couple(market))[1] for market in markets)
+    return statistics.median(_cpu(partial(study.couple, market))[1] for market in markets)
 
 
 def _cpu(call: Callable[[], _T]) -> tuple[_T, float]:
