@@ -44,9 +44,7 @@ _QUICK_HOURS, _HOURS = 6, 48
 _TIMEOUT_S = 3_600
 _ERROR_CHARACTERS = 600
 
-QuickOption = Annotated[
-    bool, typer.Option("--quick", help="1,000 devices, 3 regions, 2 intervals; PyPSA: 6 hours.")
-]
+QuickOption = Annotated[bool, typer.Option("--quick", help="1,000 devices, 3 regions, 2 intervals; PyPSA: 6 hours.")]
 PypsaOption = Annotated[Path | None, typer.Option("--pypsa", metavar="PYTHON", help="A Python that has PyPSA.")]
 
 
@@ -185,9 +183,7 @@ def compare_pypsa(python: Path | None, hours: int, log: RowFile) -> None:
     if log.has(pypsa_peer.KIND, name):
         return
     if python is None:
-        progress(
-            "PyPSA: skipped; give --pypsa the Python of an environment by benchmarks/pypsa/requirements.txt"
-        )
+        progress("PyPSA: skipped; give --pypsa the Python of an environment by benchmarks/pypsa/requirements.txt")
         return
     try:
         row = {"name": name, **asdict(pypsa_peer.compare(python, CASE, "area", hours)), "error": None}

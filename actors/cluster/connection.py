@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +20,13 @@ def connect(address: str) -> None:
     ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
+def take_back_signals() -> None:
+    """Ray puts handlers of its own below those of Python, which end the process with a trace of its stack."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """For as long as this lasts; a connection that this process has already is used, and stays."""
@@ -25,6 +34,7 @@ def connected(address: str) -> Iterator[None]:
         yield
         return
     connect(address)
+    take_back_signals()
     try:
         yield
     finally:
