@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 
 import ray
 
@@ -36,6 +37,12 @@ def connected(address: str) -> Iterator[None]:
     connect(address)
     take_back_signals()
     try:
-        yield
+        with what_ray_says_is_progress():
+            yield
     finally:
         ray.shutdown()
+
+
+def what_ray_says_is_progress() -> AbstractContextManager[object]:
+    """Ray tells the driver on standard output what was killed; results stand there, and progress on standard error."""
+    return redirect_stdout(sys.stderr)
