@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +81,8 @@ def _drive(prepared: Run, backend: Backend, progress: _Progress) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         await task
 
-    with Events(prepared.folder.events, progress.event) as events:
+    # Ray tells of what was killed on standard output, where the result will stand.
+    with Events(prepared.folder.events, progress.event) as events, redirect_stdout(sys.stderr):
         events.add("run_started", scenario=prepared.scenario.name, config_hash=prepared.scenario.config_hash)
         asyncio.run(go())
         events.add("run_ended", seconds=round(events.elapsed_s, 1))

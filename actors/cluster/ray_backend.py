@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.cluster.backend import Part, RegionHandle
-from actors.cluster.connection import connect
+from actors.cluster.connection import connect, take_back_signals
 from actors.cluster.ray_actors import DeviceFleet, RegionActor, ValidatorHost
 from actors.cluster.region_gateway import RegionInterval
 from actors.cluster.restarts import persistently
@@ -77,7 +75,7 @@ class RayBackend:
     async def start(self, homes: Mapping[str, Path], parts: Sequence[Part]) -> Mapping[str, RegionHandle]:
         """Validators first, so that gateways find them. Raises ServiceError where there is no place for them."""
         await asyncio.to_thread(connect, self._cluster.address)
-        _take_back_signals()
+        take_back_signals()
         self._check_hosts()
         placed = self._place(len(homes)) if self._cluster.spread else None
         host = ray.remote(ValidatorHost)
@@ -144,13 +142,6 @@ class RayBackend:
         if self._group is not None:
             remove_placement_group(self._group)
         await asyncio.to_thread(ray.shutdown)
-
-
-def _take_back_signals() -> None:
-    """Ray puts handlers of its own below those of Python, which end the process with a trace of its stack."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.getsignal(number))
 
 
 def _alive() -> list[dict[str, Any]]:

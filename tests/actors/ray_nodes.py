@@ -42,14 +42,22 @@ class RayNodes:
         self._log = (self._folder / "start.log").open("wb")
         (port,) = free_ports(1)
         self.address = f"127.0.0.1:{port}"
-        head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        head = (
+            "--head",
+            f"--port={port}",
+            "--node-ip-address=127.0.0.1",
+            "--include-dashboard=false",
+            f"--temp-dir={self._folder}",
+        )
         self._nodes = [self._start(*head)]
         wait(self._answers, "the head of the Ray cluster")
 
-    def add(self) -> int:
-        """Another node with one CPU: the id of its process."""
-        node = self._start(f"--address={self.address}")
+    def add(self, host: str = "127.0.0.1") -> int:
+        """Another node with one CPU, at an address of this machine: the id of its process."""
+        before = self._started()
+        node = self._start(f"--address={self.address}", f"--node-ip-address={host}")
         self._nodes.append(node)
+        wait(lambda: self._started() > before, "another node of the Ray cluster")
         return node.pid
 
     def kill(self, node: int) -> None:
@@ -68,6 +76,10 @@ class RayNodes:
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         command = [str(RAY), "start", "--block", "--num-cpus=1", "--object-store-memory=100000000", *options]
         return subprocess.Popen(command, env=environment(), stdout=self._log, stderr=self._log)
+
+    def _started(self) -> int:
+        """How many nodes have said that they run."""
+        return (self._folder / "start.log").read_text(errors="replace").count("Ray runtime started")
 
     def _answers(self) -> bool:
         if self._nodes[0].poll() is not None:

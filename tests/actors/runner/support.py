@@ -50,12 +50,10 @@ def scenario_file(folder: Path, *, intervals: int, **changes: object) -> Path:
 
 
 def start_run(scenario: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """`gridaccord run`, whose errors go to a file beside its folder; the leader of a session of its own."""
+    """`gridaccord run`, whose output goes to files beside its folder; the leader of a session of its own."""
     command = [str(GRIDACCORD), "run", str(scenario), "-o", str(folder), "--quiet", *options]
-    with folder.with_suffix(".err").open("ab") as errors:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-        )
+    with folder.with_suffix(".out").open("ab") as out, folder.with_suffix(".err").open("ab") as errors:
+        return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=out, stderr=errors, start_new_session=True)
 
 
 def run(scenario: Path, folder: Path, *options: str) -> list[dict[str, Any]]:

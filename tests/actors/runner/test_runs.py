@@ -65,7 +65,8 @@ def test_a_run_goes_on_while_actors_are_killed_and_a_region_is_silent(tmp_path: 
     ]
     market = {"step_blocks": 20, "absent_blocks": 20}
     scenario = scenario_file(tmp_path, intervals=4, faults=faults, market=market)
-    said = run(scenario, tmp_path / "run")
+    said = run(scenario, tmp_path / "run", "--json")
+    assert isinstance(json.loads((tmp_path / "run.out").read_text(encoding="utf-8")), dict), "nothing else stands there"
     through = of_kind(said, "interval_ended")
     assert [one["number"] for one in through] == [0, 1, 2, 3]
     assert [one["alone"] for one in through][:2] == [[], ["south"]]

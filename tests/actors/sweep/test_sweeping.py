@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +52,15 @@ def test_a_sweep_goes_on_without_a_node_that_is_killed_and_then_with_new_seeds(t
         said = ended(running)
         assert (said["combinations"], said["kept"], said["failed"]) == (6, 0, 0)
         table = pq.read_table(results / "results.parquet")
-        longer = sweep_file(tmp_path, intervals=HOURS, seeds=[1, 2, 3, 4])
+        longer = sweep_file(tmp_path, intervals=HOURS, seeds=[1, 2, 3, 4, 5])
+        stopped = start_sweep(longer, "-o", results, "--address", nodes.address, "--resume")
+        wait(lambda: len(list((results / "done").iterdir())) > 6 or stopped.poll() is not None, "a new combination")
+        stopped.send_signal(signal.SIGINT)
+        assert "interrupted; go on with: gridaccord sweep" in stopped.communicate(timeout=WITHIN_S)[1]
+        assert stopped.returncode == 130
         said = ended(start_sweep(longer, "-o", results, "--address", nodes.address, "--resume"))
-        assert (said["combinations"], said["kept"], said["failed"]) == (8, 6, 0)
+        assert said["combinations"] == 10
+        assert 7 <= int(str(said["kept"])) < 10
     plan = read_sweep(longer)
     extended = {tuple(row[key] for key in ("batteries.west.energy_mwh", "seed")): row for row in rows(results)}
     for row in table.to_pylist():
