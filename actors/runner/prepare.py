@@ -10,9 +10,8 @@ from contextlib import ExitStack
 from actors.cases import MarketInterval
 from actors.cluster.backend import Part
 from actors.fleet.case_plan import case_intervals
-from actors.fleet.devices import devices_of
+from actors.fleet.devices import device_keys
 from actors.fleet.plan import FleetPlan, shards
-from actors.fleet.readings import Meters
 from actors.founding import found_consortium
 from actors.runner.driver import Run
 from actors.runner.market import market_of
@@ -27,7 +26,7 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     market = market_of(scenario, read_case(scenario.case))
     _check_faults(scenario, market.regions)
     _check_past(scenario, market.intervals[-1])
-    keys = {region: meter_keys(plan) for region, plan in market.plans.items()}
+    keys = {region: dict(device_keys(plan)) for region, plan in market.plans.items()}
     if resume:
         folder.check(scenario)
     else:
@@ -42,13 +41,6 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
         tuple(interval.time for interval in market.intervals),
         tuple(_part(scenario, folder, market.owners[name], plan, keys[name]) for name, plan in market.plans.items()),
     )
-
-
-def meter_keys(plan: FleetPlan) -> dict[str, bytes]:
-    """Public keys of a plan's devices, by name."""
-    devices = devices_of(plan)
-    signers = Meters(plan, devices).signers
-    return {name: signer.public_key for name, signer in zip(devices.names, signers, strict=True)}
 
 
 def _part(scenario: Scenario, folder: RunFolder, owner: str, plan: FleetPlan, keys: Mapping[str, bytes]) -> Part:
