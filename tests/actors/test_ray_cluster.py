@@ -17,7 +17,7 @@ from actors.runner.driver import Driver
 from actors.runner.events import Events, Value
 from actors.runner.prepare import prepare
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Cluster, Fault, FaultKind, Scenario
+from actors.scenario import Cluster, Fault, FaultKind, Market, Scenario
 from coordinator.ledger.misconduct import offences
 
 CASE = Path(__file__).parents[2] / "examples" / "rts_gmlc" / "2020-01-27"
@@ -92,14 +92,16 @@ def test_with_fewer_nodes_than_processes_nothing_starts_and_the_reason_is_said(t
         asyncio.run(start_and_stop())
 
 
-def test_an_organization_that_equivocates_stops_nothing_and_is_found_out(tmp_path: Path) -> None:
-    fault = Fault(kind=FaultKind.BYZANTINE, interval=1, validators="delta")
+def test_an_organization_that_equivocates_and_a_region_that_is_silent_stop_nobody(tmp_path: Path) -> None:
+    equivocates = Fault(kind=FaultKind.BYZANTINE, interval=1, validators="delta")
+    silent = Fault(kind=FaultKind.SILENT, interval=1, region="2")
     scenario = Scenario(
         name="byzantine",
         case=CASE,
         intervals=3,
         devices={"meters": 210},  # type: ignore[arg-type]
-        faults=(fault,),
+        market=Market(step_blocks=20),
+        faults=(equivocates, silent),
     )
     folder = RunFolder(tmp_path / "run")
     run = prepare(scenario, folder, resume=False)
@@ -112,7 +114,7 @@ def test_an_organization_that_equivocates_stops_nothing_and_is_found_out(tmp_pat
 
     with Events(folder.events, heard) as events:
         asyncio.run(Driver(run, backend, events).go())
-    assert ended == [[], [], []]
+    assert ended == [[], ["2"], []]
     record = open_run(folder.path)
     convicted = [chain.name for chain in (record.hub, *record.regions) if offences(chain.view(), "delta-validator")]
     assert convicted
