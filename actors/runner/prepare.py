@@ -16,15 +16,18 @@ from actors.founding import found_consortium
 from actors.runner.driver import Run
 from actors.runner.market import market_of
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Scenario
+from actors.scenario import FaultKind, Scenario
 from coordinator.service.errors import ConfigurationError
 from topology.case_files import read_case
+
+_REGIONS_TO_BEGIN = 2
 
 
 def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     """Make or check the run's folder. Raises ConfigurationError, GridError, OfferError, FleetError, FileExistsError."""
     market = market_of(scenario, read_case(scenario.case))
     _check_faults(scenario, market.regions)
+    _check_silence(scenario, len(market.regions), len(market.intervals))
     _check_past(scenario, market.intervals[-1])
     keys = {region: dict(device_keys(plan)) for region, plan in market.plans.items()}
     if resume:
@@ -55,6 +58,16 @@ def _check_faults(scenario: Scenario, regions: Sequence[str]) -> None:
         if fault.validators is not None and fault.validators not in scenario.organizations:
             known = ", ".join(scenario.organizations)
             raise ConfigurationError(f"fault {fault.kind}: validators {fault.validators} are not one of {known}")
+
+
+def _check_silence(scenario: Scenario, regions: int, intervals: int) -> None:
+    """An interval begins with two regions; the only one that speaks would wait for the silent ones, and they for it."""
+    silences = [fault for fault in scenario.faults if fault.kind is FaultKind.SILENT]
+    for number in range(intervals):
+        silent = {fault.region for fault in silences if fault.lasts(number)}
+        if silent and regions - len(silent) < _REGIONS_TO_BEGIN:
+            problem = f"in interval {number} {regions - len(silent)} of {regions} regions speak, and two begin one"
+            raise ConfigurationError(f"fault silent: {problem}; let fewer be silent at a time")
 
 
 def _check_past(scenario: Scenario, last: MarketInterval) -> None:

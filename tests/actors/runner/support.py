@@ -11,35 +11,42 @@ from typing import Any
 
 import yaml
 
-from tests.actors.ray_nodes import environment
-from tests.actors.support import ROOT, two_buses
-from topology.grid import CostRow, Resource, SeriesRow
+from tests.actors.ray_nodes import descendants, end, environment
+from tests.actors.support import ROOT
+from topology.csv_folder import write_csv_folder
+from topology.grid import Branch, Bus, Case, CostRow, Grid, Ratings, Resource, SeriesRow
 
 GRIDACCORD = Path(sys.executable).with_name("gridaccord")
+METERS = 12
 DEMAND_MW = (60.0, 80.0, 70.0, 90.0)
 WITHIN_S = 400.0
 """Suits a machine several times slower than one left alone."""
 
 
-def scenario_file(folder: Path, *, intervals: int, **changes: object) -> Path:
-    """A cheap unit in the north, a dear one and the demand in the south, and a battery."""
+def scenario_file(folder: Path, *, intervals: int, west: bool = False, **changes: object) -> Path:
+    """A cheap unit in the north, a dear one, a battery and the demand in the south; with a west, a unit there as well.
+
+    Two regions begin an interval at least: where one is to be silent, there are three.
+    """
+    buses = [Bus("a", area="north"), Bus("b", DEMAND_MW[0], area="south")]
+    units = [Resource("G", "a", 0.0, 90.0), Resource("H", "b", 0.0, 90.0)]
+    branches = [Branch("1", "a", "b", 0.0, 0.1, ratings=Ratings(50.0))]
+    if west:
+        buses.append(Bus("c", area="west"))
+        units.append(Resource("K", "c", 0.0, 20.0))
+        branches.append(Branch("2", "b", "c", 0.0, 0.1, ratings=Ratings(50.0)))
+    costs = [CostRow(unit.id, polynomial=(0.0, cost)) for unit, cost in zip(units, (10.0, 40.0, 30.0), strict=False)]
     series = [
         SeriesRow(f"2020-05-01T{number:02}:00:00+00:00", "demand", "b", demand)
         for number, demand in enumerate(DEMAND_MW[:intervals])
     ]
-    two_buses(
-        folder / "case",
-        units=(Resource("G", "a", 0.0, 90.0), Resource("H", "b", 0.0, 90.0)),
-        demand_mw=DEMAND_MW[0],
-        rating_mw=50.0,
-        costs=(CostRow("G", polynomial=(0.0, 10.0)), CostRow("H", polynomial=(0.0, 40.0))),
-        series=series,
-    )
+    grid = Grid("small", 100.0, tuple(buses), tuple(branches), tuple(units))
+    write_csv_folder(Case(grid, tuple(costs), tuple(series)), folder / "case")
     content = {
         "name": "small",
         "case": "case",
         "seed": 5,
-        "devices": {"meters": 12},
+        "devices": {"meters": METERS},
         "batteries": [{"name": "hill", "bus": "b", "power_mw": 5, "energy_mwh": 10}],
         "pace": {"delay_ms": 200, "heartbeat_ms": 300},
         **changes,
@@ -59,7 +66,11 @@ def start_run(scenario: Path, folder: Path, *options: str) -> subprocess.Popen[b
 def run(scenario: Path, folder: Path, *options: str) -> list[dict[str, Any]]:
     """To its end; its events."""
     process = start_run(scenario, folder, *options)
-    code = process.wait(timeout=WITHIN_S)
+    try:
+        code = process.wait(timeout=WITHIN_S)
+    finally:
+        for one in (*descendants(process.pid), process.pid) if process.poll() is None else ():
+            end(one)
     assert code == 0, folder.with_suffix(".err").read_text(errors="replace")
     return events(folder)
 

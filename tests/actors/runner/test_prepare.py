@@ -10,7 +10,7 @@ import pytest
 from actors.runner.market import market_of
 from actors.runner.prepare import prepare
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Battery, Scenario
+from actors.scenario import Battery, Fault, FaultKind, Scenario
 from coordinator.service.errors import ConfigurationError
 from tests.actors.support import two_buses
 from topology.case_files import read_case
@@ -38,6 +38,15 @@ def test_a_case_of_the_future_is_refused_before_anything_is_written(tmp_path: Pa
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(ConfigurationError, match="is not over yet; give a case of the past, or fewer intervals"):
         prepare(Scenario(name="soon", case=path), folder, resume=False)
+    assert not folder.path.exists()
+
+
+def test_silence_that_leaves_nobody_to_begin_an_interval_is_refused(tmp_path: Path) -> None:
+    path = case(tmp_path / "case", datetime(2020, 5, 1, tzinfo=UTC), minutes=60, count=3)
+    silent = Fault(kind=FaultKind.SILENT, interval=1, region="south")
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="in interval 1 1 of 2 regions speak"):
+        prepare(Scenario(name="silence", case=path, faults=(silent,)), folder, resume=False)
     assert not folder.path.exists()
 
 

@@ -13,13 +13,12 @@ import pytest
 from actors.results.collect import RunRecord, read_run
 from actors.results.run_folder import ChainFile
 from tests.actors.ray_nodes import descendants, end, title, wait
-from tests.actors.runner.support import WITHIN_S, events, of_kind, run, scenario_file, start_run
+from tests.actors.runner.support import METERS, WITHIN_S, events, of_kind, run, scenario_file, start_run
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc"),
 ]
-METERS = 12
 Readings = list[tuple[str, int, int, int, int, int]]
 
 
@@ -63,8 +62,7 @@ def test_a_run_goes_on_while_actors_are_killed_and_a_region_is_silent(tmp_path: 
         {"kind": "silent", "interval": 1, "region": "south"},
         {"kind": "kill_fleet", "interval": 2, "region": "south"},
     ]
-    market = {"step_blocks": 20, "absent_blocks": 20}
-    scenario = scenario_file(tmp_path, intervals=4, faults=faults, market=market)
+    scenario = scenario_file(tmp_path, intervals=4, west=True, faults=faults)
     said = run(scenario, tmp_path / "run", "--json")
     assert isinstance(json.loads((tmp_path / "run.out").read_text(encoding="utf-8")), dict), "nothing else stands there"
     through = of_kind(said, "interval_ended")
@@ -80,7 +78,7 @@ def test_a_run_goes_on_while_actors_are_killed_and_a_region_is_silent(tmp_path: 
     assert not of_kind(said, "refused_readings")
     assert sum(one["readings"] for one in through) == METERS * 5, "registers at the beginning and after each interval"
     opened = Counter(json.loads(line)["event"] for line in (tmp_path / "run/logs/bravo.log").read_text().splitlines())
-    assert opened["opened"] == 2 * 3, "each of its chains once more"
+    assert opened["opened"] == 2 * 4, "each of its chains once more"
     assert state(tmp_path / "run") == "complete"
 
 
