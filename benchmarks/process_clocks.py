@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 _ACTORS = (
     (("ray::ValidatorHost", "ray::validators-"), Role.VALIDATORS),
-    (("ray::RegionActor", "ray::region-"), Role.GATEWAY),
+    (("ray::RegionActor",), Role.GATEWAY),
     (("ray::DeviceFleet",), Role.FLEET),
 )
 """How Ray titles the processes of actors: by their class, in a call by their name where they have one."""

@@ -236,7 +236,7 @@ def test_an_objective_that_differs_fails() -> None:
     [
         ("ray::ValidatorHost", Role.VALIDATORS),
         ("ray::validators-alpha.process", Role.VALIDATORS),
-        ("ray::region-1.run_interval", Role.GATEWAY),
+        ("ray::RegionActor.run_interval", Role.GATEWAY),
         ("ray::DeviceFleet.operate", Role.FLEET),
         ("ray::IDLE", Role.RAY),
     ],
