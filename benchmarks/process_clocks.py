@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 _PROC = Path("/proc")
+IS_HERE = (_PROC / "self" / "task").is_dir()
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PARENT, _USER, _SYSTEM = 1, 11, 12
 """Places in /proc/PID/stat after the process's name: its parent, and its times in ticks."""
@@ -31,7 +32,7 @@ class Role(StrEnum):
 
 _ACTORS = (
     (("ray::ValidatorHost", "ray::validators-"), Role.VALIDATORS),
-    (("ray::RegionActor", "ray::region-"), Role.GATEWAY),
+    (("ray::RegionActor",), Role.GATEWAY),
     (("ray::DeviceFleet",), Role.FLEET),
 )
 """How Ray titles the processes of actors: by their class, in a call by their name where they have one."""
@@ -52,7 +53,9 @@ Clocks = dict[Thread, float]
 
 
 def clocks(root: int) -> Clocks:
-    """Of all threads of a process, and of the processes that it started."""
+    """Of all threads of a process, and of the processes that it started. Raises RuntimeError where /proc has none."""
+    if not IS_HERE:
+        raise RuntimeError("CPU seconds by thread come from /proc, which this system has not; measure on Linux")
     found: Clocks = {}
     for process, role in processes(root).items():
         for task in _listed(_PROC / str(process) / "task"):

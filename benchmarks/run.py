@@ -23,6 +23,7 @@ from typing import Annotated
 
 import typer
 
+from actors.cluster.connection import what_ray_says_is_progress
 from benchmarks import pypsa_peer
 from benchmarks.cases import (
     Column,
@@ -216,7 +217,9 @@ def main(
     """Measure whole runs, and where their seconds go."""
     if one:
         with tempfile.TemporaryDirectory(dir=os.environ.get("GRIDACCORD_BENCH_DIR")) as folder:
-            print(json.dumps(measured(Config(*_numbers(one)), Path(folder) / "run")))
+            with what_ray_says_is_progress():
+                row = measured(Config(*_numbers(one)), Path(folder) / "run")
+            print(json.dumps(row))
         return
     chosen = [Config(1_000, 3, 2)] if quick else configurations(_numbers(devices), _numbers(regions), intervals)
     log = RowFile(("kind", "name"), json_file, resume)

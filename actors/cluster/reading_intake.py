@@ -1,7 +1,8 @@
 """What a gateway lets pass of its devices' readings: one broken meter must not keep the others' from the chain.
 
-A node refuses a batch whole and names the device. So a gateway leaves out what breaks the order of a device's own
-readings before it sends, and what the node names after; it checks the signatures of those that were refused before.
+A node refuses a batch whole and names one device. So a gateway leaves out what breaks the order of a device's own
+readings before it sends, and what the node names after; it checks the signatures of those that were refused before,
+and of all when a node has found a wrong one.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class ReadingIntake:
             device = signed.column.device
             try:
                 if device in self._suspects:
-                    check_signature(signed, self._device_key(device), self._chain_id, self._scheme)
+                    self._check_signature(signed)
                 check_column(signed.column, self._latest, self._rules, now_s)
                 passed.append(signed)
             except ReadingsRefused as error:
@@ -87,14 +88,32 @@ class ReadingIntake:
             *_, last = signed.column.readings()
             self._latest.add(last)
 
-    def blamed(self, columns: Sequence[SignedColumn], refusal: str) -> RefusedReading | None:
-        """The device that a node's refusal names, from now on a suspect; None where it is about none of these."""
-        named = [signed.column.device for signed in columns if _names(refusal, signed.column.device)]
-        if not named:
-            return None
-        device = max(named, key=len)
-        self._suspects.add(device)
-        return RefusedReading(device, refusal)
+    def blamed(self, columns: Sequence[SignedColumn], refusal: str) -> list[RefusedReading]:
+        """The device that a node's refusal names, from now on a suspect; nothing where it is about none of these.
+
+        A node names one at a time. So where that one's signature is wrong all others are checked here, and those that
+        are wrong too are blamed with it: the batch travels once more, and not once for each of them.
+        """
+        about = [signed for signed in columns if _names(refusal, signed.column.device)]
+        named = max(about, key=lambda signed: len(signed.column.device), default=None)
+        if named is None:
+            return []
+        forged = self._forged(columns) if self._forged([named]) else []
+        found = forged or [RefusedReading(named.column.device, refusal)]
+        self._suspects.update(one.device for one in found)
+        return found
+
+    def _forged(self, columns: Sequence[SignedColumn]) -> list[RefusedReading]:
+        found = []
+        for signed in columns:
+            try:
+                self._check_signature(signed)
+            except ReadingsRefused as error:
+                found.append(RefusedReading(signed.column.device, str(error)))
+        return found
+
+    def _check_signature(self, signed: SignedColumn) -> None:
+        check_signature(signed, self._device_key(signed.column.device), self._chain_id, self._scheme)
 
 
 def _names(refusal: str, device: str) -> bool:

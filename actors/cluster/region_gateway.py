@@ -20,7 +20,7 @@ from actors.cluster.node_calls import NodeCalls
 from actors.cluster.reading_intake import ReadingIntake, RefusedReading
 from actors.fleet.orders import Refusal, make_order
 from coordinator.ledger.block import decode_block, decode_payload
-from coordinator.ledger.readings import MeterBatch, SignedColumn, decode_batch
+from coordinator.ledger.readings import MeterBatch, decode_batch
 from coordinator.ledger.receipt import decode_receipt
 from coordinator.ledger.transaction import SignedTransaction
 from coordinator.market.fixed_point import PRICE_BITS
@@ -33,7 +33,6 @@ from protos.gridaccord.v1 import ledger_pb2 as ledger_pb
 from protos.gridaccord.v1 import service_pb2 as pb
 
 _TOO_LATE = ("gate_closed", "no_such_interval")
-_REFUSED_AT_ONCE = 1_024
 
 
 class IntervalRefused(ServiceError):
@@ -205,29 +204,28 @@ class RegionGateway:
     # Readings.
 
     async def _deliver(self, batch: MeterBatch) -> tuple[int, list[RefusedReading]]:
-        """Readings of one fleet, until they are final: how many, and what was left out."""
+        """Readings of one fleet, until they are final: how many, and what was left out.
+
+        Raises IntervalRefused where a refusal is about none of them.
+        """
         columns, refused = self._intake.sift(batch.columns, int(time.time()))
         while columns:
             try:
                 reply = await self._calls.deliver(MeterBatch(os.urandom(16), columns))
             except CallFailed as error:
-                columns = self._without(columns, str(error), refused)
+                # Each time at least one column less: this ends.
+                blamed = self._intake.blamed(columns, str(error))
+                if not blamed:
+                    raise IntervalRefused(f"region {self.region}: readings: {error}") from None
+                refused += blamed
+                left_out = {one.device for one in blamed}
+                columns = tuple(signed for signed in columns if signed.column.device not in left_out)
                 continue
             if reply.code:
                 raise IntervalRefused(f"region {self.region}: readings: {reply.code}: {reply.detail}")
             self._intake.delivered(columns)
             break
         return sum(len(signed.column.clocks_ms) for signed in columns), refused
-
-    def _without(
-        self, columns: tuple[SignedColumn, ...], refusal: str, refused: list[RefusedReading]
-    ) -> tuple[SignedColumn, ...]:
-        """All but the device that a refusal names. Raises IntervalRefused where it is about none of them."""
-        blamed = self._intake.blamed(columns, refusal)
-        if blamed is None or len(refused) > _REFUSED_AT_ONCE:
-            raise IntervalRefused(f"region {self.region}: readings: {refusal}")
-        refused.append(blamed)
-        return tuple(signed for signed in columns if signed.column.device != blamed.device)
 
 
 def event_proof(proof: pb.ReceiptProof, event: int) -> bytes:

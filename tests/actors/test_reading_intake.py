@@ -53,13 +53,23 @@ def test_the_device_that_a_node_names_is_found_and_its_signature_checked_from_th
     gateway = intake()
     columns = [column("m", 0, 1), column("m.1", 0, 1), column("m.10", 0, 1)]
     named = gateway.blamed(columns, "failed_precondition: m.1: the signature is not the device's for this chain")
-    assert named is not None
-    assert named.device == "m.1"
+    assert [one.device for one in named] == ["m.1"]
     forged = replace(column("m.1", 1, 2), signature=bytes(64))
     passed, refused = gateway.sift([forged, column("m", 1, 2)], NOW_S)
     assert [signed.column.device for signed in passed] == ["m"]
     assert "signature" in refused[0].reason
 
 
+def test_one_wrong_signature_that_a_node_names_finds_all_others() -> None:
+    gateway = intake()
+    forged = [replace(column(name, 0, 1), signature=bytes(64)) for name in ("m", "m.1")]
+    columns = [forged[0], column("m.10", 0, 1), forged[1]]
+    named = gateway.blamed(columns, "failed_precondition: m.1: the signature is not the device's for this chain")
+    assert [one.device for one in named] == ["m", "m.1"]
+    assert all("signature" in one.reason for one in named)
+    passed, _ = gateway.sift(columns, NOW_S)
+    assert [signed.column.device for signed in passed] == ["m.10"]
+
+
 def test_a_refusal_that_is_about_no_device_blames_none() -> None:
-    assert intake().blamed([column("m", 0, 1)], "resource_exhausted: too much at once") is None
+    assert intake().blamed([column("m", 0, 1)], "resource_exhausted: too much at once") == []
