@@ -233,7 +233,7 @@ def encode_content(kind: str, text: str) -> bytes:
     return encoded
 
 
-INTERVAL_KINDS = ("interval_offers", "interval_target")
+INTERVAL_KINDS = ("interval_offers", "interval_target", "tie_outage")
 
 
 def encode_interval_content(kind: str, text: str) -> bytes:

@@ -18,7 +18,7 @@ from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import MarketRules, OfferError
-from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
+from coordinator.settlement.interval.decisions import Agreed, Blamed, Committed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
 from coordinator.settlement.interval.fallback import held_injection_w
 from coordinator.settlement.interval.region_records import Resource
@@ -49,6 +49,7 @@ class RegionParty:
 
     def __init__(self, knowledge: RegionKnowledge) -> None:
         self._known = knowledge
+        self._public = knowledge.public
         self._agent: RegionAgent | None = None
         self._messages: dict[Topic, bytes] = {}
         self._awaits: Topic | None = None
@@ -64,10 +65,22 @@ class RegionParty:
         """The hub's statement that comes next here."""
         return self._awaits
 
-    def begin(self, topic: Topic, cold: bool, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> None:
-        """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed."""
+    def begin(
+        self,
+        topic: Topic,
+        cold: bool,
+        offers: Mapping[str, Curve],
+        resources: Mapping[str, Resource],
+        ties_out: tuple[str, ...] = (),
+    ) -> None:
+        """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed.
+
+        `ties_out` are the tie-lines that are out of service in it; a warm attempt goes on with those of its session.
+        """
         assert topic.step is Step.COMMIT, "an attempt begins with commitments"
         self._messages, self._awaits, self.fault = {}, None, ""
+        if cold or self._agent is None:
+            self._public = self._known.public.without_ties(ties_out)
         try:
             self._commit(topic, cold, offers, resources)
         except UNUSABLE as error:
@@ -80,18 +93,23 @@ class RegionParty:
         self._offered = offered(offers, resources, self._known.grid.network.bus_ids, self._known.rules)
         interval = message_interval(topic.interval)
         commitment = self._agent.commit(interval, self._offered.table.steps, self._known.window)
-        self._messages[topic] = (COLD if cold or forgot else WARM) + commitment
+        committed = Committed(not (cold or forgot), self._public.topology_id, commitment)
+        self._messages[topic] = committed.encode()
         self._messages[_at(topic, Step.SUBMIT, 1)] = self._agent.submit()
         self._awaits = _at(topic, Step.RESULT, 1)
 
     def _fresh(self) -> RegionAgent:
         known = self._known
         agent = RegionAgent(known.grid, known.rules, known.secret, known.asset)
-        agent.join(known.public)
+        agent.join(self._public)
         return agent
 
     def alone(
-        self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], held: bytes | None = None
+        self,
+        offers: Mapping[str, Curve],
+        resources: Mapping[str, Resource],
+        held: bytes | None = None,
+        ties_out: tuple[str, ...] = (),
     ) -> bytes | None:
         """The schedule with the exchange that the others hold the region at, none without.
 
@@ -99,7 +117,8 @@ class RegionParty:
         clear at all.
         """
         own = self._known
-        held_w = [] if held is None else [held_injection_w(own.grid.index, own.public, own.asset, held)]
+        public = own.public.without_ties(ties_out)
+        held_w = [] if held is None else [held_injection_w(own.grid.index, public, own.asset, held)]
         for injection_w in (*held_w, None):
             try:
                 return self._cleared_alone(offers, resources, injection_w)

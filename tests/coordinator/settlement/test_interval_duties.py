@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.ledger.block import decode_payload
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, proposal
-from coordinator.settlement.interval.decisions import COLD, Said
+from coordinator.settlement.interval.decisions import Committed, Said
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_party import GateClosure, HubKnowledge, HubParty
 from coordinator.settlement.interval.hub_state import Running
@@ -82,7 +82,8 @@ def test_where_a_commitment_cannot_be_used_blame_is_all_that_is_confirmed() -> N
     party = HubParty(HubKnowledge(net.public, RULES, "EUR", COLLATERAL))
     commit, submit = Topic(day[0][0], Step.COMMIT), Topic(day[0][0], Step.SUBMIT, 0, 1)
     party.begin(commit, cold=True)
-    party.close_gate(commit, dict.fromkeys(range(3), COLD + b"\xff"), GateClosure((), bytes(32)))
+    unusable = Committed(False, net.public.topology_id, b"\xff").encode()
+    party.close_gate(commit, dict.fromkeys(range(3), unusable), GateClosure((), bytes(32)))
     party.hear_regions(submit, dict.fromkeys(range(3), b""))
     result = Topic(day[0][0], Step.RESULT, 0, 1)
     assert not party.agrees(result, Said(b"anything").encode())
