@@ -68,7 +68,8 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class EndedInterval:
-    """An interval that the hub has ended. `excluded` are numbers of regions that it went on without."""
+    """An interval that the hub has ended. `excluded` are numbers of regions that it went on without, `ties_out` names
+    of the tie-lines that were out of service."""
 
     interval: Interval
     coupled: bool

@@ -54,7 +54,9 @@ class Net:
     names: tuple[str, ...] = NAMES
     regions: dict[str, IntervalChain] = field(default_factory=dict)
     ties: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Regions at the ends of each tie-line whose metered exchange is settled."""
+    """Regions at the ends of each tie-line."""
+    meters_ties: bool = True
+    """Whether metered exchange over them is settled."""
     disagreement: str = "mean"
     fallback: str = "zero_exchange"
 
@@ -71,6 +73,7 @@ class Net:
         if self.ties:
             lines = self.ties.items()
             on_hub["ties"] = [{"name": n, "from": a, "to": b, "limit_w": TIE_LIMIT_W} for n, (a, b) in lines]
+        if self.ties and self.meters_ties:
             rules = {"tolerance_wh": 10, "disagreement": self.disagreement, "blocks": 5}
             on_hub["tie_meters"] = {**rules, "collateral": TIE_COLLATERAL}
         windows = {"window_min": 1, "window_max": 20, "netting_window": 4}
