@@ -16,7 +16,7 @@ from coordinator.settlement.interval.topics import Interval, Step
 from tests.coordinator.settlement.interval_support import HUB_NUMBERS, RULES, IntervalNet
 from tests.coordinator.settlement.test_intervals import TIE_METERS, Hour, net_export_w, net_of, objective, offer_all
 
-OF_REGION_2 = ("tie-12", "tie-119", "tie-24", "tie-41")
+OF_REGION_2 = ("tie-119", "tie-12", "tie-24", "tie-41")
 
 
 def optimum(net: IntervalNet, hour: Hour, ties_out: Sequence[str]) -> int:
