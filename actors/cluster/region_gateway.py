@@ -112,10 +112,12 @@ class RegionGateway:
 
         Raises IntervalRefused, CallFailed.
         """
-        for tie in self._ties():
-            await self._say(OUTAGE, Outage(tie, from_s, True).encode())
-            if until_s is not None:
-                await self._say(OUTAGE, Outage(tie, until_s, False).encode())
+        ties = self._ties()
+        words = [Outage(tie, from_s, True) for tie in ties]
+        if until_s is not None:
+            words += [Outage(tie, until_s, False) for tie in ties]
+        for word in words:
+            await self._say(OUTAGE, word.encode())
 
     def _ties(self) -> list[str]:
         """Tie-lines whose ends here are this organization's, by genesis."""
