@@ -86,10 +86,17 @@ class HubParty:
         self._heard, self._awaits, self._cold, self._blame, self.fault = [], topic, cold, None, ""
         self.outcome = None
         if cold:
-            self._public = self._known.public.without_ties(ties_out)
-            self._hub = Hub(self._public, self._known.rules, self._known.asset)
+            self._begin_cold(topic, ties_out)
         elif self._hub is None:
             self.sit_out("this node was away when the session began; it takes part again with the next one")
+
+    def _begin_cold(self, topic: Topic, ties_out: tuple[str, ...]) -> None:
+        try:
+            self._public = self._known.public.without_ties(ties_out)
+        except UNUSABLE as error:
+            self.sit_out(f"{topic}: {error}")
+        else:
+            self._hub = Hub(self._public, self._known.rules, self._known.asset)
 
     def sit_out(self, reason: str) -> None:
         """Until the next session."""

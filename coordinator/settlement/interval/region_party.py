@@ -26,9 +26,10 @@ from coordinator.settlement.interval.schedules import Curve, Schedule
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
+from topology.errors import GridError
 from topology.regions import RegionGrid
 
-UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError)
+UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError, GridError)
 """What computing with the numbers of others may end with; a validator then has nothing to say, and goes on."""
 
 
@@ -79,9 +80,9 @@ class RegionParty:
         """
         assert topic.step is Step.COMMIT, "an attempt begins with commitments"
         self._messages, self._awaits, self.fault = {}, None, ""
-        if cold or self._agent is None:
-            self._public = self._known.public.without_ties(ties_out)
         try:
+            if cold or self._agent is None:
+                self._public = self._known.public.without_ties(ties_out)
             self._commit(topic, cold, offers, resources)
         except UNUSABLE as error:
             self._sit_out(topic, error)
@@ -116,15 +117,17 @@ class RegionParty:
         Where nothing delivers it the schedule is that at zero exchange; None, with a fault, where these offers do not
         clear at all.
         """
-        own = self._known
-        public = own.public.without_ties(ties_out)
-        held_w = [] if held is None else [held_injection_w(own.grid.index, public, own.asset, held)]
-        for injection_w in (*held_w, None):
+        for message in dict.fromkeys((held, None)):
             try:
+                injection_w = None if message is None else self._held_w(message, ties_out)
                 return self._cleared_alone(offers, resources, injection_w)
             except UNUSABLE as error:
                 self.fault = f"clearing alone: {error}"
         return None
+
+    def _held_w(self, message: bytes, ties_out: tuple[str, ...]) -> IntArray:
+        known = self._known
+        return held_injection_w(known.grid.index, known.public.without_ties(ties_out), known.asset, message)
 
     def _cleared_alone(
         self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], injection_w: IntArray | None
