@@ -64,6 +64,8 @@ class FaultKind(StrEnum):
     """A process with devices is killed; it goes on from its last snapshot, its readings are late."""
     SILENT = "silent"
     """Nothing that a region says reaches the hub: it clears alone, under the consortium's fallback."""
+    ISLANDED = "islanded"
+    """All of a region's tie-lines are open, announced an interval ahead: it is coupled as an island of its own."""
     BYZANTINE = "byzantine"
     """These validators equivocate from this interval on."""
     LYING_METERS = "lying_meters"
@@ -102,6 +104,8 @@ class Fault(Strict):
         given = [name for name in ("validators", "region", "share") if getattr(self, name) is not None]
         if given != [wanted]:
             raise ValueError(f"{self.kind} names {wanted}, and nothing else; {', '.join(given) or 'nothing'} is given")
+        if self.kind is FaultKind.ISLANDED and not self.interval:
+            raise ValueError("islanded is announced an interval ahead: from interval 1 on, not 0")
         return self
 
 
@@ -110,10 +114,11 @@ _TARGETS = {
     FaultKind.BYZANTINE: "validators",
     FaultKind.KILL_FLEET: "region",
     FaultKind.SILENT: "region",
+    FaultKind.ISLANDED: "region",
     FaultKind.LYING_METERS: "share",
     FaultKind.LATE_READINGS: "share",
 }
-LASTING = (FaultKind.SILENT, FaultKind.LYING_METERS, FaultKind.LATE_READINGS)
+LASTING = (FaultKind.SILENT, FaultKind.ISLANDED, FaultKind.LYING_METERS, FaultKind.LATE_READINGS)
 """Those that are on for some intervals and then over."""
 
 

@@ -233,13 +233,17 @@ def encode_content(kind: str, text: str) -> bytes:
     return encoded
 
 
-INTERVAL_KINDS = ("interval_offers", "interval_target")
+_OUTAGE_FIELDS = {"tie": str, "from_s": int, "out": bool}
+INTERVAL_KINDS = ("interval_offers", "interval_target", "tie_outage")
 
 
 def encode_interval_content(kind: str, text: str) -> bytes:
-    """Offers {"start_s", "duration_s", "offers": [{"resource", "fixed_w", "steps": [[width_w, price_micro]]}]}, or the
-    interval {"start_s", "duration_s"} whose gate the stepper closes, from JSON. Raises ConfigurationError.
+    """Offers {"start_s", "duration_s", "offers": [{"resource", "fixed_w", "steps": [[width_w, price_micro]]}]}, the
+    interval {"start_s", "duration_s"} whose gate the stepper closes, or {"tie", "from_s", "out"}: whether an end of a
+    tie-line is open from an interval on; from JSON. Raises ConfigurationError.
     """
+    if kind == "tie_outage":
+        return _encode_outage(text)
     from coordinator.market.offers import Step
     from coordinator.settlement.interval.schedules import Curve, Offers
     from coordinator.settlement.interval.topics import Interval
@@ -258,6 +262,22 @@ def encode_interval_content(kind: str, text: str) -> bytes:
     if kind == "interval_target":
         return interval.encode()
     return Offers(interval, tuple(sorted(curves.items(), key=lambda item: item[0].encode()))).encode()
+
+
+def _encode_outage(text: str) -> bytes:
+    from coordinator.ledger.codec import INT64_MAX
+    from coordinator.settlement.interval.outages import Outage
+
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"content of tie_outage: {error}") from None
+    if not isinstance(given, dict) or {key: type(value) for key, value in given.items()} != _OUTAGE_FIELDS:
+        wanted = '{"tie": "tie-119", "from_s": 1580083200, "out": true}'
+        raise ConfigurationError(f"content of tie_outage: {text[:200]}; it is like {wanted}, no other keys")
+    if not 0 <= given["from_s"] <= INT64_MAX:
+        raise ConfigurationError(f"content of tie_outage: from_s is {given['from_s']}; it is the start of an interval")
+    return Outage(**given).encode()
 
 
 def with_client(path: Path, address: str, who: str, work: Callable[[Client, Home], Awaitable[None]]) -> None:

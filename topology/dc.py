@@ -120,6 +120,13 @@ class DcNetwork:
             link_max_w=none,
         )
 
+    def without_branches(self, branches: IntArray) -> DcNetwork:
+        """The same network with the branches at these positions open."""
+        kept = np.delete(np.arange(self.branch_count), branches)
+        part = self.subnetwork(self.name, np.arange(self.bus_count), kept)
+        links = ("link_ids", "link_owners", "link_from", "link_to", "link_min_w", "link_max_w")
+        return replace(part, **{name: getattr(self, name) for name in links})
+
     def with_flow_limits(self, flow_min_w: IntArray, flow_max_w: IntArray) -> DcNetwork:
         """The same network under other limits."""
         return replace(self, flow_min_w=flow_min_w, flow_max_w=flow_max_w)

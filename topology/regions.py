@@ -9,8 +9,8 @@ a tie-line is an island of its own, and gets its first bus as reference, publish
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,32 @@ class Interconnection:
     def region_count(self) -> int:
         """Number of regions."""
         return len(self.region_names)
+
+    @property
+    def tie_names(self) -> tuple[str, ...]:
+        """What tie-lines are called where they stand beside resources: `tie-<id>`."""
+        return tuple(f"tie-{tie}" for tie in self.tie_ids)
+
+    def without_ties(self, names: Collection[str]) -> Interconnection:
+        """The same with these tie-lines open. Boundary buses keep their positions, and may be islands now.
+
+        Raises GridError for a name that is none of `tie_names`.
+        """
+        strange = sorted(set(names) - set(self.tie_names))
+        if strange:
+            raise GridError("interconnection", strange[0], "is not a tie-line", "name one of those there are")
+        kept = np.array([tie for tie, name in enumerate(self.tie_names) if name not in names], dtype=np.int64)
+        return replace(
+            self,
+            tie_ids=tuple(self.tie_ids[tie] for tie in kept),
+            tie_labels=tuple(self.tie_labels[tie] for tie in kept),
+            tie_from=self.tie_from[kept],
+            tie_to=self.tie_to[kept],
+            tie_susceptance_w_per_rad=self.tie_susceptance_w_per_rad[kept],
+            tie_shift_flow_w=self.tie_shift_flow_w[kept],
+            tie_flow_min_w=self.tie_flow_min_w[kept],
+            tie_flow_max_w=self.tie_flow_max_w[kept],
+        )
 
     def boundary_of(self, region: int) -> slice:
         """Where the boundary buses of a region stand among all."""

@@ -35,6 +35,9 @@ class RegionHandle(Protocol):
     async def ready(self) -> None:
         """Until its chain finalizes blocks."""
 
+    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+        """See `RegionGateway.open_ties`."""
+
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`."""
 

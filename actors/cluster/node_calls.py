@@ -31,7 +31,7 @@ class NodeCalls:
         """Raises ConfigurationError."""
         opened = Home(home)
         self.genesis: Genesis = opened.genesis(chain)
-        self._name = opened.settings.organization
+        self.organization = opened.settings.organization
         self._signer = load_key(home / "keys" / "participant.key")
         self._credentials = opened.credentials("gateway")
         self._addresses = (opened.settings.listen, *(peer.address for peer in opened.settings.peers))
@@ -75,9 +75,9 @@ class NodeCalls:
 
         async def attempt(client: Client) -> pb.SubmitReply:
             known: pb.ParticipantReply = await client.call(
-                "GetParticipant", pb.ParticipantRequest(chain_id=self.genesis.chain_id, participant=self._name)
+                "GetParticipant", pb.ParticipantRequest(chain_id=self.genesis.chain_id, participant=self.organization)
             )
-            body = Transaction(self._name, known.next_sequence, known.height + _VALID_BLOCKS, kind, content)
+            body = Transaction(self.organization, known.next_sequence, known.height + _VALID_BLOCKS, kind, content)
             encoded = sign_transaction(self._signer, self.genesis.chain_id, body).encoded
             request = pb.SubmitRequest(chain_id=self.genesis.chain_id, transaction=encoded, wait=True)
             reply: pb.SubmitReply = await client.call("Submit", request, _PATIENCE_S)

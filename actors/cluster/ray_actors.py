@@ -101,6 +101,10 @@ class RegionActor:
         """Until its chain finalizes blocks. Raises Forgot."""
         await self._known().ready()
 
+    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+        """See `RegionGateway.open_ties`. Raises Forgot."""
+        await self._known().open_ties(from_s, until_s)
+
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`. Raises Forgot."""
         return await self._known().run_interval(interval, from_height)

@@ -40,6 +40,10 @@ class RemoteRegion:
         """Until its chain finalizes blocks."""
         await persistently(lambda: self._actor.ready.remote(), self._begin)
 
+    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+        """See `RegionGateway.open_ties`."""
+        await persistently(lambda: self._actor.open_ties.remote(from_s, until_s), self._begin)
+
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`."""
         found: RegionInterval = await persistently(

@@ -19,14 +19,18 @@ from actors.cluster.fleet_handle import FleetHandle
 from actors.cluster.node_calls import NodeCalls
 from actors.cluster.reading_intake import ReadingIntake, RefusedReading
 from actors.fleet.orders import Refusal, make_order
+from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.block import decode_block, decode_payload
+from coordinator.ledger.genesis import machine_of, start
 from coordinator.ledger.readings import MeterBatch, decode_batch
 from coordinator.ledger.receipt import decode_receipt
 from coordinator.ledger.transaction import SignedTransaction
 from coordinator.market.fixed_point import PRICE_BITS
 from coordinator.service.errors import CallFailed, ServiceError
+from coordinator.service.modules import MODULES
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
-from coordinator.settlement.interval.region import BILLED_EVENT, DISPATCH_EVENT, OFFERS, TARGET
+from coordinator.settlement.interval.outages import Outage
+from coordinator.settlement.interval.region import BILLED_EVENT, DISPATCH_EVENT, OFFERS, OUTAGE, TARGET, RegionIntervals
 from coordinator.settlement.interval.schedules import Schedule, decode_schedule
 from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
 from protos.gridaccord.v1 import ledger_pb2 as ledger_pb
@@ -101,6 +105,25 @@ class RegionGateway:
     async def close(self) -> None:
         """End the connections."""
         await self._calls.close()
+
+    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+        """Announce that the region's ends of tie-lines are open from an interval on, and until which, if it is known.
+
+        Raises IntervalRefused, CallFailed.
+        """
+        ties = self._ties()
+        words = [Outage(tie, from_s, True) for tie in ties]
+        if until_s is not None:
+            words += [Outage(tie, until_s, False) for tie in ties]
+        for word in words:
+            await self._say(OUTAGE, word.encode())
+
+    def _ties(self) -> list[str]:
+        """Tie-lines whose ends here are this organization's, by genesis."""
+        genesis = self._calls.genesis
+        founded = start(genesis, machine_of(genesis, MODULES, Ed25519Scheme()))
+        owners = RegionIntervals.of(founded.view).ties.owners()
+        return [tie for tie, owner in owners.items() if owner == self._calls.organization]
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """Take the region through an interval. Its blocks are looked at from a height before it on.

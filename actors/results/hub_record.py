@@ -68,13 +68,15 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class EndedInterval:
-    """An interval that the hub has ended. `excluded` are numbers of regions that it went on without."""
+    """An interval that the hub has ended. `excluded` are numbers of regions that it went on without, `ties_out` names
+    of the tie-lines that were out of service."""
 
     interval: Interval
     coupled: bool
     excluded: tuple[int, ...]
     agreement: Agreement | None
     time_ms: int
+    ties_out: tuple[str, ...]
 
 
 class Purpose(StrEnum):
@@ -163,12 +165,14 @@ class _HubReader:
                 self._hub_said(found, transaction, receipt)
         for receipt in applied.receipts:
             for event in receipt.events:
-                self._happened(found, event)
+                self._happened(found, event, books)
 
     def _region_said(self, found: LedgerBlock, transaction: Transaction, receipt: Receipt) -> None:
         reader = Reader(transaction.content)
         proof, message = decode_event_proof(reader.raw(reader.uint32())), reader.rest()
         topic, _ = decode_event(decode_receipt(proof.receipt).events[proof.event].payload)
+        if topic.step is Step.OUTAGE:
+            return  # It is about breakers from an interval on, and no part of that interval's rounds.
         name = self._names[proof.certified.chain_id]
         self._add(found, topic, name, len(message))
         if topic.step is Step.TIES:
@@ -205,9 +209,9 @@ class _HubReader:
         held = {region.index: _whole_w(region) for region in self._duty.stand_ins}
         self._agreement = Agreement(topic, said, outcome, held, found.header.time_ms)
 
-    def _happened(self, found: LedgerBlock, event: Event) -> None:
+    def _happened(self, found: LedgerBlock, event: Event, books: HubIntervals) -> None:
         if event.kind == END_EVENT:
-            self._end(found, event)
+            self._end(found, event, books)
         elif event.kind == EXCHANGE_EVENT:
             self.record.exchanges.append(_exchange(event))
         elif event.kind == ESCROW_EVENT:
@@ -231,13 +235,14 @@ class _HubReader:
         elif said.outcome is Outcome.COMMIT:
             record.payments[said.sid] = self._open_payments[said.sid]
 
-    def _end(self, found: LedgerBlock, event: Event) -> None:
+    def _end(self, found: LedgerBlock, event: Event, books: HubIntervals) -> None:
         reader = Reader(event.payload)
         interval, coupled, excluded = read_interval(reader), reader.flag(), _numbers(reader.rest())
         agreement = self._agreement if coupled else None
         if coupled and (agreement is None or agreement.topic.interval != interval):
             raise RunError(f"hub, height {found.header.height}: {interval} is coupled without an agreement")
-        self.record.ended.append(EndedInterval(interval, coupled, excluded, agreement, found.header.time_ms))
+        time_ms, ties_out = found.header.time_ms, books.ties_out(interval)
+        self.record.ended.append(EndedInterval(interval, coupled, excluded, agreement, time_ms, ties_out))
         self._agreement = None
 
 

@@ -1,8 +1,8 @@
 """What an interval came to on the whole grid: prices, flows and shadow prices, from schedules and what was agreed.
 
-Flows are those of the DC power flow of all schedules over the whole grid, ties closed. Prices are the energy price and
-the shadow prices of the limits in force (`LMP = energy + sum of shadow price * sensitivity`); a region that cleared by
-itself has those of its own clearing, which is computed again from its offers.
+Flows are those of the DC power flow of all schedules over the whole grid, as its tie-lines stand. Prices are the energy
+price and the shadow prices of the limits in force (`LMP = energy + sum of shadow price * sensitivity`); a region that
+cleared by itself has those of its own clearing, which is computed again from its offers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from coordinator.market.offers import MICRO, MarketRules
 from coordinator.settlement.interval.dispatch import offered
 from coordinator.settlement.interval.topics import Interval
 from topology.arrays import FloatArray, IntArray
-from topology.dc import PowerTransferFactors
+from topology.dc import DcNetwork, PowerTransferFactors
 
 RULES = MarketRules()
 _FIXED = float(MICRO << PRICE_BITS)
@@ -53,18 +53,34 @@ class IntervalOutcome:
     """Regions that cleared by themselves, by their numbers: what each delivers at its boundary buses, in W."""
 
 
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The network with some tie-lines open. `closed` is where its branches stand among all."""
+
+    network: DcNetwork
+    closed: IntArray
+    transfer: PowerTransferFactors
+
+
 class GridStudy:
-    """Outcomes over one grid; its factorization is made once."""
+    """Outcomes over one grid; each of its topologies is factorized once."""
 
     def __init__(self, grid: WholeGrid) -> None:
         self.grid = grid
-        self._transfer = PowerTransferFactors(grid.network)
+        self._switched: dict[tuple[str, ...], Switched] = {}
         self._bus = {bus: place for place, bus in enumerate(grid.network.bus_ids)}
         self._branch = {branch: place for place, branch in enumerate(grid.network.branch_ids)}
 
     def bus(self, name: str) -> int:
         """Its position."""
         return self._bus[name]
+
+    def _without(self, ties: tuple[str, ...]) -> Switched:
+        if ties not in self._switched:
+            opened, network = self.grid.branches_of(ties), self.grid.network
+            closed, network = np.delete(np.arange(network.branch_count), opened), network.without_branches(opened)
+            self._switched[ties] = Switched(network, closed, PowerTransferFactors(network))
+        return self._switched[ties]
 
     def outcome(self, ended: EndedInterval, regions: Sequence[RegionRecord]) -> IntervalOutcome | None:
         """None while a region has no schedule of the interval."""
@@ -73,14 +89,14 @@ class GridStudy:
         if not all(schedules):
             return None
         known = [schedule for schedule in schedules if schedule is not None]
-        network = self.grid.network
+        network, switched = self.grid.network, self._without(ended.ties_out)
         shadow, price, energy = np.zeros(network.branch_count), np.zeros(network.bus_count), np.zeros(network.bus_count)
         public = None if ended.agreement is None else ended.agreement.outcome
         if public is not None:
             shadow = self._agreed_shadow_prices(public)
-            price = self._agreed_prices(public, shadow)
-            _, first = np.unique(network.components, return_index=True)
-            energy = price[first][network.components]
+            price = self._agreed_prices(public, shadow, switched)
+            _, first = np.unique(switched.network.components, return_index=True)
+            energy = price[first][switched.network.components]
         held = {} if ended.agreement is None else ended.agreement.held_w
         alone = {
             number: self._delivered_w(number, schedule, held.get(number))
@@ -100,7 +116,7 @@ class GridStudy:
             derived_price=derived,
             energy=energy,
             injection_w=injection,
-            flow_w=self.flow_w(injection),
+            flow_w=self._flow_w(injection, switched),
             shadow_price=np.abs(shadow),
             alone=alone,
         )
@@ -111,12 +127,11 @@ class GridStudy:
             shadow[self._branch[gate.branch]] = per_mwh(value)
         return shadow
 
-    def _agreed_prices(self, public: PublicOutcome, shadow: FloatArray) -> FloatArray:
+    def _agreed_prices(self, public: PublicOutcome, shadow: FloatArray, switched: Switched) -> FloatArray:
         """By bus: what follows from the shadow prices, at the level that is agreed at boundary buses."""
-        network, boundary = self.grid.network, self.grid.boundary_bus
-        congestion = self._transfer.solve(
-            np.asarray(network.incidence.T @ (network.susceptance_w_per_rad * shadow), dtype=np.float64)
-        )
+        network, boundary = switched.network, self.grid.boundary_bus
+        weighted = network.susceptance_w_per_rad * shadow[switched.closed]
+        congestion = switched.transfer.solve(np.asarray(network.incidence.T @ weighted, dtype=np.float64))
         level = np.zeros(int(network.components.max()) + 1)
         agreed = public.boundary_price / _FIXED
         level[network.components[boundary]] = agreed - congestion[boundary]
@@ -165,12 +180,13 @@ class GridStudy:
         np.add.at(injection, network.link_to, link_w)
         return injection
 
-    def flow_w(self, injection_w: IntArray) -> FloatArray:
-        """On every branch, positive from its from-bus."""
-        network = self.grid.network
-        angle = self._transfer.angles_rad(injection_w.astype(np.float64))
+    def _flow_w(self, injection_w: IntArray, switched: Switched) -> FloatArray:
+        """On every branch, positive from its from-bus; nothing where it is open."""
+        network, flow = switched.network, np.zeros(self.grid.network.branch_count)
+        angle = switched.transfer.angles_rad(injection_w.astype(np.float64))
         drop = angle[network.from_bus] - angle[network.to_bus]
-        return np.asarray(network.susceptance_w_per_rad * drop + network.shift_flow_w)
+        flow[switched.closed] = network.susceptance_w_per_rad * drop + network.shift_flow_w
+        return flow
 
     def is_tie(self, branch: int) -> bool:
         """Whether a branch joins two regions."""

@@ -213,7 +213,7 @@ def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, 
         link_min_w=np.where(blocked, 0, network.link_min_w),
         link_max_w=np.where(blocked, 0, network.link_max_w),
     )
-    agreement = ended.agreement
+    agreement, opened = ended.agreement, grid.branches_of(ended.ties_out)
     link_w, held = np.zeros(len(network.link_ids), dtype=np.int64), np.zeros(network.bus_count, dtype=np.int64)
     if agreement is not None:
         link_w = agreement.outcome.link_w
@@ -225,9 +225,9 @@ def _coupled(record: RunRecord, ended: EndedInterval, outcome: IntervalOutcome, 
     np.add.at(injection, network.link_to, link_w)
     return Part(
         name="coupled regions",
-        network=seen,
+        network=seen.without_branches(opened),
         buses=np.arange(network.bus_count),
-        branches=np.arange(network.branch_count),
+        branches=np.delete(np.arange(network.branch_count), opened),
         regions=regions,
         injection_w=injection,
         exchange_w=held,

@@ -22,7 +22,7 @@ def settled(public: PublicNetwork, ended: EndedInterval) -> InterregionalSettlem
     """The transfers that follow from what was agreed; None where nothing was."""
     if ended.agreement is None:
         return None
-    return settle(public, ended.agreement.outcome, ended.interval.duration_s)
+    return settle(public.without_ties(ended.ties_out), ended.agreement.outcome, ended.interval.duration_s)
 
 
 def tie_rents(public: PublicNetwork, ended: EndedInterval) -> dict[str, int]:

@@ -124,7 +124,12 @@ TIE_LINES = Table(
         Column("from_region", _TEXT, "", "region of from_bus"),
         Column("to_region", _TEXT, "", "region of to_bus"),
         *_FLOW,
-        Column("rent_micro", _WHOLE, _MICRO, "congestion rent of the interval; null where nothing was coupled"),
+        Column(
+            "rent_micro",
+            _WHOLE,
+            _MICRO,
+            "congestion rent of the interval; null where it was not coupled, or out of service",
+        ),
         Column("rent_eur", _REAL, "EUR", "the same"),
     ),
 )

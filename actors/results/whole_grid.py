@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,11 @@ class WholeGrid:
     def boundary_bus(self) -> IntArray:
         """The bus of each boundary position."""
         return np.concatenate([region.buses[region.boundary] for region in self.regions])
+
+    def branches_of(self, ties: Collection[str]) -> IntArray:
+        """Where tie-lines of these names stand among all branches."""
+        places = zip(self.interconnection.tie_names, self.tie_branches.tolist(), strict=True)
+        return np.array([place for name, place in places if name in ties], dtype=np.int64)
 
 
 def join(public: Interconnection, regions: Sequence[RegionGrid]) -> WholeGrid:

@@ -70,6 +70,7 @@ class Driver:
         interval, silent = run.intervals[number], self._silent(number)
         self._events.add("interval_opened", interval=run.times[number], number=number)
         self._tell_lasting(number)
+        await self._announce_islands(number + 1)
         speaking = [region for region in self._regions if region not in silent]
         work = [asyncio.ensure_future(self._regions[name].run_interval(interval, heights[name])) for name in speaking]
         try:
@@ -93,6 +94,14 @@ class Driver:
             if fault.kind is FaultKind.SILENT and fault.lasts(number)
         }
         return [region for region in self._regions if region in named]
+
+    async def _announce_islands(self, number: int) -> None:
+        """Of regions whose tie-lines are open from this interval on."""
+        starts = dict(enumerate(interval.start_s for interval in self._run.intervals))
+        for fault in faults_at(self._run.scenario.faults, number):
+            if fault.kind is FaultKind.ISLANDED and fault.region is not None and number in starts:
+                until_s = starts.get(number + fault.intervals)
+                await self._regions[fault.region].open_ties(starts[number], until_s)
 
     def _tell_lasting(self, number: int) -> None:
         for fault in self._run.scenario.faults:

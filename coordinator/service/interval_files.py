@@ -56,10 +56,11 @@ def read_public(hub: Path, topology: bytes) -> PublicNetwork:
 
 def hub_knowledge(view: View, public: PublicNetwork) -> HubKnowledge:
     """For a seat of the hub. Raises ConfigurationError."""
-    parameters, rules = HubIntervals.of(view).parameters, Exchanges.of(view).rules
-    ties = [f"tie-{tie}" for tie in public.interconnection.tie_ids]
-    if rules is not None and [line.name for line in rules.lines] != ties:
-        raise ConfigurationError("the hub's genesis meters other tie-lines than the topology has; found it anew")
+    books, rules, ties = HubIntervals.of(view), Exchanges.of(view).rules, public.interconnection.tie_names
+    parameters, named = books.parameters, books.outages.ties()
+    metered = ties if rules is None else tuple(line.name for line in rules.lines)
+    if metered != ties or (named and set(named) != set(ties)):
+        raise ConfigurationError("the hub's genesis names other tie-lines than the topology has; found it anew")
     return HubKnowledge(public, MarketRules(), parameters.asset, parameters.collateral, rules is not None)
 
 

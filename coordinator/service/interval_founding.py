@@ -20,7 +20,7 @@ intervals:
     collateral: 100000000000         # set aside for each region beside that of the coupling, until it is settled
 
 Every unit in service is a resource `unit-<id>`, every bus with demand a resource `load-<bus>`; a tie-line is `tie-<id>`
-in both regions at its ends, metered there by the owner of the region's resources.
+in both regions at its ends, metered and switched there by the owner of the region's resources.
 """
 
 from __future__ import annotations
@@ -124,15 +124,13 @@ class Founding:
 
     def _tie_rules(self) -> dict[str, object]:
         meters, public = self.settings.tie_meters, self.cut.interconnection
-        if meters is None:
-            return {}
         capacity_w = np.maximum(np.abs(public.tie_flow_min_w), np.abs(public.tie_flow_max_w)).tolist()
-        ends = zip(public.tie_ids, *self._tie_ends(), capacity_w, strict=True)
+        ends = zip(public.tie_names, *self._tie_ends(), capacity_w, strict=True)
         ties = [
-            {"name": f"tie-{tie}", "from": near, "to": far, "limit_w": min(_BELIEVED * most_w, RESOURCE_MAX_W)}
+            {"name": tie, "from": near, "to": far, "limit_w": min(_BELIEVED * most_w, RESOURCE_MAX_W)}
             for tie, near, far, most_w in ends
         ]
-        return {"ties": ties, "tie_meters": meters.model_dump()}
+        return {"ties": ties, **({} if meters is None else {"tie_meters": meters.model_dump()})}
 
     def _tie_ends(self) -> tuple[list[str], list[str]]:
         """The region at the from-end of each tie-line, and that at the other."""
@@ -149,11 +147,9 @@ class Founding:
         return {region.NAME: {**self._common(), **times, **rules, **own}}
 
     def _ties(self, name: str) -> list[dict[str, str]]:
-        if self.settings.tie_meters is None:
-            return []
-        ends = zip(self.cut.interconnection.tie_ids, *self._tie_ends(), strict=True)
+        ends = zip(self.cut.interconnection.tie_names, *self._tie_ends(), strict=True)
         owner = self.settings.owners.get(name, self.first)
-        return [{"name": f"tie-{tie}", "owner": owner} for tie, *regions in ends if name in regions]
+        return [{"name": tie, "owner": owner} for tie, *regions in ends if name in regions]
 
     def _stepper(self, region: str) -> str:
         given = self.settings.stepper

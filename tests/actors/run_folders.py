@@ -25,7 +25,7 @@ from topology.region_files import write_interconnection, write_region
 ORGANIZATIONS = ("alpha", "beta")
 LOAD, ENERGY_WH = "load-101", 40_000_000
 METER = f"{LOAD}.withdrawn"
-TIE_METERS = {"tolerance_wh": 1000, "disagreement": "mean", "blocks": 8}
+TIE_METERS = {"tolerance_wh": 1000, "disagreement": "mean", "blocks": 8, "collateral": 10**9}
 CARRIED_WH = 50_000_000
 """What meters show that every tie-line carried in every interval, from its from-end."""
 

@@ -53,6 +53,7 @@ def test_what_is_resolved_reads_as_the_same_scenario(tmp_path: Path) -> None:
         ),
         ("cluster: {hosts: {alpha: 10.0.0.1}}\n", "hosts want port"),
         ("cluster: {hosts: {alpha: 10.0.0.1}, port: 7101}\n", "names each of alpha, bravo, charlie, delta"),
+        ("faults: [{kind: islanded, interval: 0, region: '1'}]\n", "an interval ahead"),
         ("faults: [{kind: kill_validators, interval: 1}]\n", "kill_validators names validators"),
     ],
 )

@@ -92,4 +92,4 @@ def test_every_fault_names_what_it_is_about() -> None:
     assert list(said) == [kind.value for kind in FaultKind]
     values: dict[str, object] = {"validators": "alpha", "region": "1", "share": 0.1}
     for kind, target in said.items():
-        Fault.model_validate({"kind": kind, "interval": 0, target: values[target]})
+        Fault.model_validate({"kind": kind, "interval": 1, target: values[target]})

@@ -40,3 +40,20 @@ def test_a_target_is_an_interval() -> None:
 def test_what_is_wrong_is_named(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         encode_content("interval_offers", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "content of tie_outage"),
+        ("[]", "it is like"),
+        ('{"tie": "tie-1", "from_s": 3600}', "it is like"),
+        ('{"tie": "tie-1", "from_s": 3600, "out": 1}', "it is like"),
+        ('{"tie": "tie-1", "from_s": true, "out": true}', "it is like"),
+        ('{"tie": "tie-1", "from_s": 3600, "out": true, "until_s": 7200}', "it is like"),
+        ('{"tie": "tie-1", "from_s": -1, "out": true}', "from_s is -1"),
+    ],
+)
+def test_what_is_wrong_with_an_outage_is_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        encode_content("tie_outage", text)

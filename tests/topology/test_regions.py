@@ -43,6 +43,22 @@ def test_a_cut_by_hand() -> None:
     assert [(end.link, end.bus, end.sign) for end in south.link_ends] == [(0, 1, 1), (1, 0, -1), (1, 1, 1)]
 
 
+def test_ties_that_are_open_leave_boundary_buses_where_they_are() -> None:
+    network = build_dc_network(GRID)
+    public = cut_network(network, regions_by_area(GRID)).interconnection
+    assert public.tie_names == ("tie-a", "tie-b")
+    without = public.without_ties({"tie-a"})
+    assert (without.tie_ids, without.tie_labels) == (("b",), ("tie-line branch b (2-3)",))
+    assert (without.tie_from.tolist(), without.tie_to.tolist()) == ([2], [1])
+    assert without.tie_susceptance_w_per_rad.tolist() == public.tie_susceptance_w_per_rad[1:].tolist()
+    assert (without.boundary_ids, without.link_ids) == (public.boundary_ids, public.link_ids)
+    with pytest.raises(GridError, match="tie-c"):
+        public.without_ties({"tie-c"})
+    opened = network.without_branches(np.array([0]))
+    assert (opened.branch_ids, opened.link_ids) == (("b", "c"), network.link_ids)
+    assert opened.components.tolist() == [0, 1, 1, 1]
+
+
 def test_an_island_inside_a_region_gets_a_reference_of_its_own() -> None:
     network = build_dc_network(
         Grid("g", 100.0, tuple(Bus(str(n)) for n in range(4)), (Branch("a", "0", "1", 0.0, 0.1),))

@@ -27,6 +27,7 @@ WATCH_MARGIN = 0.1
 days of five PGLib cases: one-round intervals rise from 87.5-93.8 % to 92.7-99.0 %, traffic by up to a third."""
 
 LAPLACIAN_LIMIT_FINE = 1 << 56
+_OUTAGES = b"gridaccord/v1/topology/outages\x00"
 TIE = -1
 """The owner of a flowgate that is a tie-line."""
 
@@ -70,6 +71,7 @@ class PublicNetwork:
 
     def __init__(self, interconnection: Interconnection, equivalents: Sequence[bytes]) -> None:
         self.interconnection = interconnection
+        self._equivalents = tuple(equivalents)
         parsed = [parse(pb.BoundaryEquivalent, data, region) for region, data in enumerate(equivalents)]
         _check_equivalents(interconnection, parsed)
         self.topology_id = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in equivalents)).digest()
@@ -83,6 +85,18 @@ class PublicNetwork:
         self.shift_injection_w: FloatArray = np.zeros(len(interconnection.boundary_ids))
         np.subtract.at(self.shift_injection_w, interconnection.tie_from, shift)
         np.add.at(self.shift_injection_w, interconnection.tie_to, shift)
+
+    def without_ties(self, names: Sequence[str]) -> PublicNetwork:
+        """This network, which no tie-line is missing in, with some of them out of service; itself for none.
+
+        Regions publish nothing anew: their own lines are as before. What was formed of the impedance (flowgates,
+        factors, angles) belongs to a topology, whose id every message names.
+        """
+        if not names:
+            return self
+        public = PublicNetwork(self.interconnection.without_ties(names), self._equivalents)
+        public.topology_id = topology_without(self.topology_id, names)
+        return public
 
     @property
     def component_count(self) -> int:
@@ -186,6 +200,16 @@ class PublicNetwork:
         cost = rules.line_violation_micro_per_mwh << PRICE_BITS
         terms = complementarity(shadow_price, flow, limit)
         return (terms + multiply(np.full_like(flow, cost), violation_w)).total()
+
+
+def topology_without(topology: bytes, names: Collection[str]) -> bytes:
+    """The id of a topology with these tie-lines out of service; its own for none."""
+    if not names:
+        return topology
+    digest = hashlib.sha256(_OUTAGES + topology)
+    for name in sorted(name.encode() for name in names):
+        digest.update(len(name).to_bytes(4, "big") + name)
+    return digest.digest()
 
 
 def objection_margin(round_number: int) -> float:

@@ -20,6 +20,7 @@ can falsify or hold back what its region says: anyone relays.
     region   TIES     attested: what its meters show at its ends of tie-lines
     region   ACCEPT   attested: it agrees to its part of the netting of metered exchange
     region   REPAY    attested: it pays or takes what nettings without it left on its collateral account
+    region   OUTAGE   attested: an end of a tie-line is open, or closed again, from an interval on (`outages.py`)
 
 It begins when two regions have committed to the same interval on the consortium's grid of time: one alone, whatever
 its validators state, decides nothing for the others.

@@ -8,10 +8,33 @@ from coordinator.consensus.errors import DecodeError
 from coordinator.ledger.codec import BYTES_MAX, Reader, Writer
 from coordinator.settlement.interval.topics import encode_numbers, read_count, read_numbers
 
-COLD, WARM = b"\x01", b"\x00"
-"""What a region's COMMIT begins with: whether its validators remember the session. One that does not makes all begin
-anew: flowgates, factors and prices of the session are of no use where one side has forgotten them."""
+_COLD, _WARM = b"\x01", b"\x00"
+_TOPOLOGY_BYTES = 32
 _SAID, _BLAMED, _AGREED, _OPENED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """COMMIT: under which topology, whether the region's validators remember the session, and the coupling's message.
+
+    One that does not makes all begin anew: flowgates, factors and prices of the session are of no use where one side
+    has forgotten them. So does one that committed before it knew of an outage.
+    """
+
+    remembers: bool
+    topology: bytes
+    message: bytes
+
+    def encode(self) -> bytes:
+        """One byte form."""
+        return (_WARM if self.remembers else _COLD) + self.topology + self.message
+
+
+def decode_commitment(data: bytes) -> Committed:
+    """Raises DecodeError."""
+    reader = Reader(data)
+    remembers = reader.raw(1) == _WARM
+    return Committed(remembers, reader.raw(_TOPOLOGY_BYTES), reader.rest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,22 +150,18 @@ def most_due(rules: TieRules, ties: Sequence[TieSchedule], duration_s: int) -> i
     return worst * duration_s // (WATT_SECONDS_PER_MWH << PRICE_BITS) + len(ties)
 
 
-def read_tie_rules(section: Mapping[str, object], regions: Sequence[str], module: str) -> TieRules | None:
-    """What the hub's genesis says: `ties`, lines by name, and `tie_meters`; None where it says nothing.
+def read_tie_rules(section: Mapping[str, object], module: str) -> TieRules | None:
+    """What the hub's genesis says: `ties`, and `tie_meters`; None without the latter. Which regions `ties` join is
+    checked where they are founded (`hub_outages`).
 
     Raises GenesisError.
     """
     ties, meters = section.get("ties"), section.get("tie_meters")
-    if ties is None and meters is None:
+    if meters is None:
         return None
     if not isinstance(ties, list) or not isinstance(meters, dict) or not all(isinstance(tie, dict) for tie in ties):
         raise GenesisError(f"{module}: ties is a list of name, from, to and limit_w; tie_meters are their rules")
     lines = tuple(_read_line(tie, module) for tie in ties)
-    for line in lines:
-        if line.from_region == line.to_region or not {line.from_region, line.to_region} <= set(regions):
-            raise GenesisError(f"{module}: tie-line {line.name} is to join two of the regions")
-    if len({line.name for line in lines}) != len(lines):
-        raise GenesisError(f"{module}: a tie-line stands there twice")
     rule = text_of(meters, "disagreement", module)
     if rule.upper() not in MeterRule.__members__:
         known = ", ".join(name.lower() for name in MeterRule.__members__)

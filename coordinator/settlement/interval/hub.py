@@ -3,10 +3,10 @@
 Transactions                              Events
 interval_message   proof of a region's    interval       a statement of the hub: topic and digest
                    statement, and the     interval_end   the interval, and whether it was coupled
-                   message itself
+                   message itself         tie_outage     a region's number, and what counts of its breaker
 confirm_hub        a hub validator's word
 
-The hub keeps what `hub_books`, `hub_exchange` and `hub_claims` list.
+The hub keeps what `hub_books`, `hub_exchange`, `hub_claims` and `hub_outages` list.
 """
 
 from __future__ import annotations
@@ -15,33 +15,38 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from coordinator.ledger.codec import Reader, Writer
-from coordinator.ledger.errors import GenesisError, Rejected
+from coordinator.ledger.errors import Rejected
 from coordinator.ledger.state import Module
 from coordinator.ledger.view import Context
 from coordinator.settlement.escrow.admission import reserve
 from coordinator.settlement.escrow.chains import Chains
-from coordinator.settlement.escrow.encoding import ASSET_BYTES_MAX, LEGS_MAX, REGION_BYTES_MAX, seal
+from coordinator.settlement.escrow.encoding import seal
 from coordinator.settlement.escrow.errors import EscrowRefused
 from coordinator.settlement.escrow.hub_record import open_netting
 from coordinator.settlement.escrow.records import HubTransition
 from coordinator.settlement.escrow.renetting import without
 from coordinator.settlement.escrow.types import AMOUNT_MAX, HUB, NEUTRAL, ROUNDING, Kind, Leg, Open
-from coordinator.settlement.genesis_section import SMALL, hash_of, number_of, text_of
 from coordinator.settlement.interval import confirmations, hub_claims, hub_exchange
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, digest_of
-from coordinator.settlement.interval.decisions import WARM, Agreed, Blamed, HubMessage, Opened, Said, decode_hub_message
-from coordinator.settlement.interval.exchange import most_due, read_tie_rules
-from coordinator.settlement.interval.fallback import HELD, ZERO_EXCHANGE
-from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Parameters, Ready, numbers_of
+from coordinator.settlement.interval.decisions import (
+    Agreed,
+    Blamed,
+    HubMessage,
+    Opened,
+    Said,
+    decode_commitment,
+    decode_hub_message,
+)
+from coordinator.settlement.interval.exchange import most_due
+from coordinator.settlement.interval.hub_books import NAME, HubIntervals, Ready, numbers_of
 from coordinator.settlement.interval.hub_exchange import Exchanges
+from coordinator.settlement.interval.hub_genesis import found
 from coordinator.settlement.interval.hub_state import FOLLOWING, Running, Session
+from coordinator.settlement.interval.outages import decode_outage
 from coordinator.settlement.interval.topics import HUB_STEPS, LATER_STEPS, Interval, Step, Topic
 
 MESSAGE = "interval_message"
-INTERVAL_EVENT, END_EVENT = "interval", "interval_end"
-REGIONS_MAX = LEGS_MAX - 1
-"""With the leg of the remainder they fit one settlement."""
-_NUMBERS = ("duration_s", "step_blocks", "absent_blocks", "round_limit", "session_intervals")
+INTERVAL_EVENT, END_EVENT, OUTAGE_EVENT = "interval", "interval_end", "tie_outage"
 _REGIONS_TO_BEGIN = 2
 _SPARE_ATTEMPTS = 3
 _ROUNDING_MAX = 64
@@ -66,23 +71,48 @@ def _on_message(context: Context, content: bytes) -> None:
     is_stated = not message if topic.step is Step.SCHEDULE else digest_of(message) == digest
     if not is_stated:
         raise Rejected("other_message", f"the message on {topic} is not the one that the region stated")
+    if topic.step is Step.OUTAGE:
+        _hear_outage(books, topic, number, message)
+        return
     if topic.step in LATER_STEPS:
         hear = hub_claims.hear if topic.step is Step.REPAY else hub_exchange.hear
         hear(books, topic, number, message, context.block.height)
         return
     running = books.running
     if running is None:
-        _would_begin(books, topic, number, Ready(topic.interval, digest, message[:1] != WARM), context.block.height)
+        _would_begin(books, topic, number, message, context.block.height)
         return
     _check_expected(books, running, topic, number)
     if topic.step is Step.COMMIT:
+        committed = decode_commitment(message)
+        if committed.topology != books.topology(running.interval):
+            _begin_anew(books, running, number, context.block.height)
+            return
         _set_aside(books, running.interval, number)
-        if message[:1] != WARM:
+        if not committed.remembers:
             books.put_forgetful()
     if topic.step is Step.INJECT and books.parameters.holds:
         books.put_injected(number, message)
     books.put_slot(number, digest)
     _go_on(books, running, context.block.height)
+
+
+def _hear_outage(books: HubIntervals, topic: Topic, number: int, message: bytes) -> None:
+    """It counts from the first interval that is not under way, if not from a later one."""
+    said = decode_outage(message)
+    if topic != said.topic(books.parameters.duration_s, topic.round):
+        raise Rejected("malformed", f"{topic}: not the topic of what is said about {said.tie[:60]!r}")
+    counts = replace(said, from_s=max(said.from_s, books.first_open_s))
+    books.outages.hear(number, topic.round, counts, 0 if books.last is None else books.last.start_s)
+    books.context.emit(OUTAGE_EVENT, Writer().uint32(number).raw(counts.encode()).encoded)
+
+
+def _begin_anew(books: HubIntervals, running: Running, number: int, height: int) -> None:
+    """A region committed before it knew of an outage: once an interval, all commit anew."""
+    if running.attempt:
+        name, start_s = books.parameters.regions[number], running.interval.start_s
+        raise Rejected("other_topology", f"{name} commits under another topology than that of {start_s} s")
+    _try_without(books, running, (), height)
 
 
 def _number_of(books: HubIntervals, chain_id: bytes) -> int:
@@ -95,15 +125,16 @@ def _number_of(books: HubIntervals, chain_id: bytes) -> int:
     raise Rejected("unknown_region", f"chain {chain_id.hex()[:16]} is of no region that is coupled here")
 
 
-def _would_begin(books: HubIntervals, topic: Topic, number: int, ready: Ready, height: int) -> None:
+def _would_begin(books: HubIntervals, topic: Topic, number: int, message: bytes, height: int) -> None:
     """The next interval begins when two regions have committed to the same one: one decides nothing for others."""
-    parameters, last = books.parameters, books.last
-    earliest_s = parameters.opens_s if last is None else last.end_s
+    parameters, earliest_s = books.parameters, books.first_open_s
     on_grid = (topic.interval.start_s - parameters.opens_s) % parameters.duration_s == 0
     if topic.interval.duration_s != parameters.duration_s or not on_grid:
         raise Rejected("no_such_interval", f"intervals have {parameters.duration_s} s, from {parameters.opens_s} s on")
     if topic.step is not Step.COMMIT or topic.attempt or topic.interval.start_s < earliest_s:
         raise Rejected("unexpected", f"{topic}: the next interval starts at {earliest_s} s, with commitments")
+    committed = decode_commitment(message)
+    ready = Ready(topic.interval, digest_of(message), not committed.remembers, committed.topology)
     if books.ready().get(number) == ready:
         raise Rejected("again", f"{parameters.regions[number]} has spoken on {topic}")
     books.put_ready(number, ready)
@@ -116,6 +147,9 @@ def _begin(books: HubIntervals, interval: Interval, agreeing: Mapping[int, Ready
     running = Running(interval, 0, 0, Step.COMMIT, height, 0, ())
     for number in books.ready():
         books.put_ready(number, None)
+    if any(ready.topology != books.topology(interval) for ready in agreeing.values()):
+        books.put_running(running.next_attempt((), height))
+        return
     books.put_running(running)
     for number, ready in agreeing.items():
         try:
@@ -193,7 +227,7 @@ def _close_gate(books: HubIntervals, running: Running, overdue: tuple[int, ...],
         _end(books, running, coupled=False)
         return
     if cold:
-        books.put_session(Session(running.interval, 0, excluded))
+        books.put_session(Session(running.interval, 0, excluded, books.topology(running.interval)))
     books.put_running(running.next(Step.SUBMIT, height))
 
 
@@ -353,44 +387,10 @@ def _end_of_block(context: Context) -> None:
         _try_without(books, running, (), height)
 
 
-def _genesis(context: Context, section: Mapping[str, object]) -> None:
-    names, topology = section.get("regions"), section.get("topology")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise GenesisError("interval_hub: regions is a list of names in the order of the interconnection")
-    if len(set(names)) != len(names) or len(names) > REGIONS_MAX:
-        raise GenesisError(f"interval_hub: at most {REGIONS_MAX} regions, each once")
-    asset = text_of(section, "asset", NAME)
-    if len(asset.encode()) > ASSET_BYTES_MAX or any(len(name.encode()) > REGION_BYTES_MAX for name in names):
-        raise GenesisError(
-            f"interval_hub: names of assets have {ASSET_BYTES_MAX} bytes, of regions {REGION_BYTES_MAX}; shorten them"
-        )
-    numbers = {name: number_of(section, name, NAME, most=SMALL) for name in _NUMBERS}
-    parameters = Parameters(
-        asset=text_of(section, "asset", NAME),
-        topology=hash_of(topology, "topology", NAME),
-        regions=tuple(names),
-        opens_s=number_of(section, "opens_s", NAME, least=0),
-        collateral=number_of(section, "collateral", NAME),
-        **numbers,
-        holds=_fallback(section) == HELD,
-    )
-    HubIntervals(context).put_parameters(parameters)
-    rules = read_tie_rules(section, names, NAME)
-    if rules is not None:
-        Exchanges(HubIntervals(context)).put_rules(rules)
-
-
-def _fallback(section: Mapping[str, object]) -> object:
-    fallback = section.get("fallback", ZERO_EXCHANGE)
-    if fallback not in (ZERO_EXCHANGE, HELD):
-        raise GenesisError(f"{NAME}: fallback is {ZERO_EXCHANGE} or {HELD}, not {fallback}")
-    return fallback
-
-
 INTERVAL_HUB = Module(
     name=NAME,
     handlers={MESSAGE: _on_message, CONFIRM_HUB: _on_confirm},
     end_of_block=_end_of_block,
-    genesis=_genesis,
+    genesis=found,
 )
 """The hub's part of an interval. Needs the escrow module of the hub."""

@@ -12,6 +12,8 @@ session              Session; absent after an interval that was not coupled
 forgetful            there if a region that committed does not remember the session
 injected/<number>    a region's INJECT message in the attempt at hand, where the fallback is to hold it
 held/<number>        that of the last agreement that the region took part in, while it may be held at it
+
+What stands there about tie-lines out of service, `hub_outages` lists.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from dataclasses import dataclass, replace
 
 from coordinator.ledger.codec import Reader, Writer
 from coordinator.ledger.view import Context, Records, View, reading_context
+from coordinator.market.coupling.public import topology_without
 from coordinator.settlement.escrow.handlers import ESCROW_HUB
 from coordinator.settlement.escrow.ledger_books import HubLedger
 from coordinator.settlement.interval.decisions import Agreed, decode_hub_message
+from coordinator.settlement.interval.hub_outages import HubOutages
 from coordinator.settlement.interval.hub_state import Running, Session, decode_running, decode_session
 from coordinator.settlement.interval.topics import Interval, netting_nonce, read_interval
 
@@ -95,6 +99,7 @@ class Ready:
     interval: Interval
     digest: bytes
     forgetful: bool
+    topology: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +154,35 @@ class HubIntervals:
         data = self.records.get(_SESSION)
         return None if data is None else decode_session(data)
 
+    @property
+    def outages(self) -> HubOutages:
+        """What regions said of their ends of tie-lines."""
+        return HubOutages(self.records)
+
+    def ties_out(self, interval: Interval) -> tuple[str, ...]:
+        """Tie-lines that are out of service in it. It does not change once the interval is under way."""
+        return self.outages.out(interval.start_s)
+
+    def topology(self, interval: Interval) -> bytes:
+        """The id of the topology in force in it."""
+        return topology_without(self.parameters.topology, self.ties_out(interval))
+
+    @property
+    def first_open_s(self) -> int:
+        """When the first interval starts that is not under way, nor over."""
+        begun = self.last if self.running is None else self.running.interval
+        return self.parameters.opens_s if begun is None else begun.end_s
+
     def is_cold(self, running: Running) -> bool:
         """Whether this attempt begins with nothing remembered of earlier intervals."""
-        return running.attempt > 0 or self.session is None or self.session.began == running.interval
+        return running.attempt > 0 or self.is_out_of_session(running.interval)
+
+    def is_out_of_session(self, interval: Interval) -> bool:
+        """Whether an interval has no session to go on with: its topology is another one, too."""
+        session = self.session
+        if session is None or session.began == interval:
+            return True
+        return session.topology != self.topology(interval)
 
     @property
     def is_forgetful(self) -> bool:
@@ -182,9 +213,8 @@ class HubIntervals:
         found = {}
         for key, value in self.records.items(_READY):
             reader = Reader(value)
-            found[int.from_bytes(key[len(_READY) :], "big")] = Ready(
-                read_interval(reader), reader.raw(32), reader.flag()
-            )
+            number, interval = int.from_bytes(key[len(_READY) :], "big"), read_interval(reader)
+            found[number] = Ready(interval, reader.raw(32), reader.flag(), reader.raw(32))
         return found
 
     def put_ready(self, number: int, ready: Ready | None) -> None:
@@ -193,7 +223,7 @@ class HubIntervals:
         if ready is None:
             self.records.delete(key)
         else:
-            value = Writer().raw(ready.interval.encode()).raw(ready.digest).flag(ready.forgetful)
+            value = Writer().raw(ready.interval.encode()).raw(ready.digest).flag(ready.forgetful).raw(ready.topology)
             self.records.put(key, value.encoded)
 
     def held(self) -> dict[int, bytes]:

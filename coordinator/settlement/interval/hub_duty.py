@@ -65,7 +65,7 @@ class HubDuty:
         attempt = follow_attempt(self._attempt, running)
         if attempt is not None and attempt != self._attempt and running is not None:
             self._attempt, self._proposed, self._judged = attempt, {}, {}
-            self._party.begin(attempt, books.is_cold(running))
+            self._party.begin(attempt, books.is_cold(running), books.ties_out(running.interval))
         if running is not None:
             self._keep_beacon(running)
         self._follow(books, running)

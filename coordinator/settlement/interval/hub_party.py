@@ -27,6 +27,7 @@ from coordinator.settlement.interval.decisions import (
     Said,
     TieSchedule,
     Transfer,
+    decode_commitment,
     decode_hub_message,
 )
 from coordinator.settlement.interval.fallback import stand_in
@@ -65,6 +66,7 @@ class HubParty:
 
     def __init__(self, known: HubKnowledge) -> None:
         self._known = known
+        self._public = known.public
         self._hub: Hub | None = None
         self._silent: list[SilentRegion] = []
         self._result = b""
@@ -78,14 +80,23 @@ class HubParty:
         self.outcome: PublicOutcome | None = None
         """What the attempt came to; None until a quorum has agreed."""
 
-    def begin(self, topic: Topic, cold: bool) -> None:
-        """The commitments of an attempt (`topic`) are due."""
+    def begin(self, topic: Topic, cold: bool, ties_out: tuple[str, ...] = ()) -> None:
+        """The commitments of an attempt (`topic`) are due, with these tie-lines out of service; a warm one goes on
+        with those of its session."""
         self._heard, self._awaits, self._cold, self._blame, self.fault = [], topic, cold, None, ""
         self.outcome = None
         if cold:
-            self._hub = Hub(self._known.public, self._known.rules, self._known.asset)
+            self._begin_cold(topic, ties_out)
         elif self._hub is None:
             self.sit_out("this node was away when the session began; it takes part again with the next one")
+
+    def _begin_cold(self, topic: Topic, ties_out: tuple[str, ...]) -> None:
+        try:
+            self._public = self._known.public.without_ties(ties_out)
+        except UNUSABLE as error:
+            self.sit_out(f"{topic}: {error}")
+        else:
+            self._hub = Hub(self._public, self._known.rules, self._known.asset)
 
     def sit_out(self, reason: str) -> None:
         """Until the next session."""
@@ -102,12 +113,12 @@ class HubParty:
         if hub is None or topic != self._awaits:
             return
         if self._cold:
-            known, held = self._known, closure.held
-            self._silent = [stand_in(k, known.public, known.asset, held.get(k)) for k in closure.excluded]
+            asset, held = self._known.asset, closure.held
+            self._silent = [stand_in(k, self._public, asset, held.get(k)) for k in closure.excluded]
         if not self._is_complete(commitments):
             return
         interval = message_interval(topic.interval)
-        committed = {number: message[1:] for number, message in commitments.items()}
+        committed = {number: decode_commitment(message).message for number, message in commitments.items()}
         parts = _in_order({**committed, **{region.index: region.commit(interval) for region in self._silent}})
         try:
             hub.start(interval, parts, closure.beacon, silent=closure.excluded)
@@ -180,7 +191,7 @@ class HubParty:
         if decision.agreement is None:
             votes = [pb.Vote.FromString(data).intervals[0] for data in self._heard]
             return Opened(tuple(k for k, vote in enumerate(votes) if not vote.accept), decision.opening)
-        money = settle(self._known.public, hub.public_outcome(), interval.duration_s)
+        money = settle(self._public, hub.public_outcome(), interval.duration_s)
         poor = [
             number
             for number, transfer in enumerate(money.transfers)
@@ -192,8 +203,17 @@ class HubParty:
         owners = tuple(Transfer(owner, amount) for owner, amount in sorted(money.link_receipts.items()))
         agreement = decision.agreement
         numbers = (agreement.objective_micro_per_h, agreement.gap_micro_per_h)
-        ties = tie_schedules(self._known.public, hub.public_outcome()) if self._known.meters_ties else ()
+        ties = self._tie_schedules(hub.public_outcome()) if self._known.meters_ties else ()
         return Agreed(*numbers, regions, owners, decision.opening, ties)
+
+    def _tie_schedules(self, outcome: PublicOutcome) -> tuple[TieSchedule, ...]:
+        """Of every tie-line of genesis, in the order of the interconnection; one that is out carries nothing."""
+        whole, ties = self._known.public.interconnection, self._public.interconnection.tie_ids
+        flow_w = dict(zip(ties, self._public.tie_flow_w(outcome.boundary_angle).tolist(), strict=True))
+        near, far = (outcome.boundary_price[end].tolist() for end in (whole.tie_from, whole.tie_to))
+        prices = [divide_half_even(first + second, 2) for first, second in zip(near, far, strict=True)]
+        rows = zip(whole.tie_ids, prices, strict=True)
+        return tuple(TieSchedule(flow_w.get(tie, 0), price) for tie, price in rows)
 
     def agrees(self, topic: Topic, proposal: bytes) -> bool:
         """Whether this party can stand behind another's proposal."""
@@ -242,14 +262,6 @@ class HubParty:
                 self._await_submissions(hub, topic, topic.round + 1)
             else:
                 self.outcome = hub.public_outcome()
-
-
-def tie_schedules(public: PublicNetwork, outcome: PublicOutcome) -> tuple[TieSchedule, ...]:
-    """Of every tie-line, in the order of the interconnection."""
-    ends = public.interconnection.tie_from, public.interconnection.tie_to
-    flows, (near, far) = public.tie_flow_w(outcome.boundary_angle), (outcome.boundary_price[end] for end in ends)
-    rows = zip(flows.tolist(), near.tolist(), far.tolist(), strict=True)
-    return tuple(TieSchedule(flow, divide_half_even(first + second, 2)) for flow, first, second in rows)
 
 
 def _in_order(messages: Mapping[int, bytes]) -> list[bytes]:

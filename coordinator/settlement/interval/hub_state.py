@@ -71,7 +71,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Consecutive coupled intervals of the same regions, in which flowgates, factors and prices are kept.
+    """Consecutive coupled intervals of the same regions and topology, in which flowgates, factors and prices are kept.
 
     What a party remembers of it is nowhere on the chain: whoever lost it sits out until the next session begins.
     """
@@ -79,19 +79,21 @@ class Session:
     began: Interval
     age: int
     excluded: tuple[int, ...]
+    topology: bytes
 
     def encode(self) -> bytes:
         """One byte form."""
-        return Writer().raw(self.began.encode()).uint32(self.age).raw(encode_numbers(self.excluded)).encoded
+        writer = Writer().raw(self.began.encode()).uint32(self.age).raw(self.topology)
+        return writer.raw(encode_numbers(self.excluded)).encoded
 
 
 def decode_session(data: bytes) -> Session:
     """The inverse of `Session.encode`."""
     reader = Reader(data)
-    began, age = read_interval(reader), reader.uint32()
+    began, age, topology = read_interval(reader), reader.uint32(), reader.raw(32)
     excluded = read_numbers(reader)
     reader.end()
-    return Session(began, age, excluded)
+    return Session(began, age, excluded, topology)
 
 
 def decode_running(data: bytes) -> Running:

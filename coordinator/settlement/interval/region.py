@@ -4,6 +4,7 @@ Transactions                                       Events
 interval_offers  curves of the signer's resources  interval   a statement: topic and digest
 interval_target  whose gate the stepper closes     dispatch   interval, root over instructions, their number
 confirm_region   a validator's word                billed     interval, version, sum paid to resources
+tie_outage       an owner's word on a breaker
 
 Key                              entry
 parameters                       Parameters
@@ -14,7 +15,7 @@ offer/<interval><name>           Curve, until its interval is scheduled
 stated/<topic>                   digest, until the next gate
 schedule/<interval><name>        Position, until readings of the interval are too late to count
 owed/<owner> 0x00 <asset>        what bills could not move: positive is owed to the owner, in 16 bytes
-and what `region_ties` lists.
+and what `region_ties` and `region_outages` list.
 
 Whether a schedule or a metered energy is right only the region's validators can tell, who have grid, offers and
 readings; a quorum of them confirms it. What follows from it is computed here, in integers, for anyone to repeat.
@@ -42,6 +43,8 @@ from coordinator.settlement.escrow.types import AMOUNT_MAX, NEUTRAL
 from coordinator.settlement.interval import confirmations
 from coordinator.settlement.interval.confirmations import CONFIRM_REGION, decode_confirmation
 from coordinator.settlement.interval.hub import INTERVAL_EVENT
+from coordinator.settlement.interval.outages import decode_outage
+from coordinator.settlement.interval.region_outages import RegionOutages
 from coordinator.settlement.interval.region_records import (
     Parameters,
     Position,
@@ -78,7 +81,7 @@ from coordinator.settlement.interval.topics import (
 )
 
 NAME = "interval_region"
-OFFERS, TARGET = "interval_offers", "interval_target"
+OFFERS, TARGET, OUTAGE = "interval_offers", "interval_target", "tie_outage"
 DISPATCH_EVENT, BILLED_EVENT = "dispatch", "billed"
 _PARAMETERS, _RESOURCE, _GATE, _TARGET = b"parameters", b"resource/", b"gate", b"target"
 _OFFER, _STATED, _SCHEDULE, _OWED = b"offer/", b"stated/", b"schedule/", b"owed/"
@@ -177,6 +180,17 @@ class RegionIntervals:
         return netting_nonce(interval, self.parameters.topology, self.parameters.asset)
 
     @property
+    def first_open_s(self) -> int:
+        """When the first interval starts whose gate is not closed."""
+        gate = self.gate
+        return self.parameters.opens_s if gate is None else gate.end_s
+
+    @property
+    def outages(self) -> RegionOutages:
+        """What was said of breakers at the region's ends of tie-lines."""
+        return RegionOutages(self.records)
+
+    @property
     def ties(self) -> RegionTies:
         """Ends of tie-lines."""
         return RegionTies(self.records)
@@ -219,10 +233,22 @@ def _on_target(context: Context, content: bytes) -> None:
     books.records.put(_TARGET, interval.encode())
 
 
+def _on_outage(context: Context, content: bytes) -> None:
+    """The owner of an end of a tie-line opens or closes its breaker, at the earliest for the next open gate."""
+    books, said = RegionIntervals(context), decode_outage(content)
+    if books.ties.owners().get(said.tie) != context.signer:
+        raise Rejected("not_owner", f"{context.signer} has no end of a tie-line {said.tie[:60]!r} here")
+    said = replace(said, from_s=max(said.from_s, books.first_open_s))
+    duration_s = books.parameters.duration_s
+    _check_open(books, Interval(said.from_s, duration_s))
+    topic = said.topic(duration_s, books.outages.add(said))
+    context.emit(INTERVAL_EVENT, confirmations.event_payload(topic, confirmations.digest_of(said.encode())))
+
+
 def _check_open(books: RegionIntervals, interval: Interval) -> None:
     """The horizon goes by the clock where gates do: nothing was closed while the chain stood still."""
-    gate, parameters = books.gate, books.parameters
-    length, earliest_s = parameters.duration_s, parameters.opens_s if gate is None else gate.end_s
+    parameters, earliest_s = books.parameters, books.first_open_s
+    length = parameters.duration_s
     if interval.duration_s != length or (interval.start_s - parameters.opens_s) % length:
         raise Rejected("no_such_interval", f"intervals here have {length} s, from {parameters.opens_s} s on")
     if interval.start_s < earliest_s:
@@ -230,7 +256,7 @@ def _check_open(books: RegionIntervals, interval: Interval) -> None:
     due = None if parameters.stepper else books.due(books.context.block.time_ms)
     from_s = earliest_s if due is None else max(earliest_s, due.start_s)
     if interval.start_s >= from_s + parameters.horizon * length:
-        raise Rejected("too_early", f"offers are taken {parameters.horizon} intervals ahead")
+        raise Rejected("too_early", f"this is taken {parameters.horizon} intervals ahead")
 
 
 # Statements.
@@ -394,7 +420,7 @@ def _genesis(context: Context, section: Mapping[str, object]) -> None:
 
 INTERVAL_REGION = Module(
     name=NAME,
-    handlers={OFFERS: _on_offers, TARGET: _on_target, CONFIRM_REGION: _on_confirm},
+    handlers={OFFERS: _on_offers, TARGET: _on_target, OUTAGE: _on_outage, CONFIRM_REGION: _on_confirm},
     genesis=_genesis,
 )
 """A region's part of an interval. Needs the escrow module of a region."""

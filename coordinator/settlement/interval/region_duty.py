@@ -18,7 +18,7 @@ from coordinator.settlement.interval.confirmations import (
     proposal,
     proposals,
 )
-from coordinator.settlement.interval.decisions import WARM
+from coordinator.settlement.interval.decisions import decode_commitment
 from coordinator.settlement.interval.following import follow_attempt
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_claims import amount_to_repay, repayment
@@ -33,6 +33,8 @@ from coordinator.settlement.interval.transcript import Transcript
 from coordinator.settlement.interval.turns import TURN_BLOCKS, is_turn
 
 _TOPICS_KEPT = 256
+_AloneKey = tuple[Interval, bytes | None, tuple[str, ...]]
+"""An interval, what the region is held at in it, and which tie-lines are out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ class RegionDuty:
         self._transcript = Transcript()
         self._party = RegionParty(known)
         self._attempt: Topic | None = None
+        self._ties_out: tuple[str, ...] = ()
         self._wanted_since: dict[Topic, int] = {}
         self._height = 0
-        self._cleared_alone: tuple[tuple[Interval, bytes | None], bytes | None] | None = None
+        self._cleared_alone: tuple[_AloneKey, bytes | None] | None = None
 
     @property
     def fault(self) -> str:
@@ -84,17 +87,23 @@ class RegionDuty:
         """Take in what was said, with the latest final states of both chains at hand."""
         on_hub, here = HubIntervals.of(hub), RegionIntervals.of(region)
         attempt = self._attempt_of(on_hub, here)
-        if attempt is not None and attempt != self._attempt and here.gate == attempt.interval:
-            self._attempt = attempt
-            cold = self._is_cold(on_hub)
-            self._party.begin(attempt, cold, here.offers(attempt.interval), here.resources())
+        if attempt is not None and here.gate == attempt.interval and self._is_new(attempt, on_hub, here):
+            self._attempt, self._ties_out = attempt, on_hub.ties_out(attempt.interval)
+            offers, resources = here.offers(attempt.interval), here.resources()
+            self._party.begin(attempt, self._is_cold(on_hub, attempt.interval), offers, resources, self._ties_out)
         while (topic := self._party.awaits) is not None and topic in self._transcript.of_hub:
             self._party.hear(topic, self._transcript.of_hub[topic])
 
-    def _is_cold(self, on_hub: HubIntervals) -> bool:
+    def _is_new(self, attempt: Topic, on_hub: HubIntervals, here: RegionIntervals) -> bool:
+        """Or, while the region has not committed, with other tie-lines out of service than were known of."""
+        if attempt != self._attempt:
+            return True
+        return on_hub.ties_out(attempt.interval) != self._ties_out and here.stated(attempt) is None
+
+    def _is_cold(self, on_hub: HubIntervals, interval: Interval) -> bool:
         """Also for a region outside of the session: that it commits makes the hub begin anew, with all cold."""
         running, session = on_hub.running, on_hub.session
-        if session is None or self._number in session.excluded:
+        if session is None or self._number in session.excluded or on_hub.is_out_of_session(interval):
             return True
         return running is not None and on_hub.is_cold(running)
 
@@ -114,7 +123,7 @@ class RegionDuty:
         here, topic = RegionIntervals.of(region), self._topic(hub, region)
         late = target is not None and (here.gate is None or here.gate < target)
         if here.gate is not None and (late or self._is_over(hub, here.gate)) and here.offers(here.gate):
-            alone = self._alone(here, here.gate, HubIntervals.of(hub).held().get(self._number))
+            alone = self._alone(here, here.gate, HubIntervals.of(hub))
             if alone is not None:
                 return self._word(here, region, Topic(here.gate, Step.SCHEDULE, ALONE), alone)
         if target is not None and late:
@@ -122,7 +131,7 @@ class RegionDuty:
         if topic is None or here.stated(topic) is not None:
             return []
         if self._is_split(here, region, topic):
-            self._party.begin(topic, True, here.offers(topic.interval), here.resources())
+            self._party.begin(topic, True, here.offers(topic.interval), here.resources(), self._ties_out)
         message = self._party.message(topic)
         return [] if message is None else self._word(here, region, topic, message)
 
@@ -132,7 +141,7 @@ class RegionDuty:
         A quorum has spoken and long since stands behind nothing. Those who remember give in: all begin anew.
         """
         message, current = self._party.message(topic), committee(region, CURRENT)
-        if topic.step is not Step.COMMIT or message is None or message[:1] != WARM:
+        if topic.step is not Step.COMMIT or message is None or not decode_commitment(message).remembers:
             return False
         waited = self._height - self._wanted_since.get(topic, self._height)
         return waited >= len(current.names) * TURN_BLOCKS and len(confirmed_by(here.records, topic)) >= current.quorum
@@ -142,10 +151,12 @@ class RegionDuty:
         last = HubIntervals.of(hub).last
         return last is not None and last >= interval
 
-    def _alone(self, here: RegionIntervals, interval: Interval, held: bytes | None) -> bytes | None:
-        if self._cleared_alone is None or self._cleared_alone[0] != (interval, held):
-            message = self._party.alone(here.offers(interval), here.resources(), held)
-            self._cleared_alone = ((interval, held), message)
+    def _alone(self, here: RegionIntervals, interval: Interval, on_hub: HubIntervals) -> bytes | None:
+        held, ties_out = on_hub.held().get(self._number), on_hub.ties_out(interval)
+        key = interval, held, ties_out
+        if self._cleared_alone is None or self._cleared_alone[0] != key:
+            message = self._party.alone(here.offers(interval), here.resources(), held, ties_out)
+            self._cleared_alone = key, message
         return self._cleared_alone[1]
 
     def _topic(self, hub: View, region: View) -> Topic | None:
@@ -236,12 +247,17 @@ class RegionDuty:
         return found if topic is None else found | {topic: amount_to_repay(books, self._number)}
 
     def later_to_relay(self, hub: View, region: View, recent: Iterable[Interval]) -> list[Relayed]:
-        """What the region has stated about intervals that are over and the hub waits for."""
+        """What the region has stated beside the interval under way and the hub waits for: about intervals that are
+        over, and of its ends of tie-lines."""
         here = RegionIntervals.of(region)
         found = {Topic(one.interval, Step.TIES): here.ties.stated(one.interval) for one in self.awaited(hub, recent)}
         for topic, amount in self._payable(hub).items():
             if here.accepted(topic) == amount:
                 found[topic] = encode_amount(amount)
+        on_hub = HubIntervals.of(hub)
+        said = here.outages.after(on_hub.outages.heard(self._number))
+        if said is not None:
+            found[said[1].topic(on_hub.parameters.duration_s, said[0])] = said[1].encode()
         return [Relayed(topic, text, digest_of(text)) for topic, text in found.items() if text is not None]
 
 

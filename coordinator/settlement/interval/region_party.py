@@ -18,7 +18,7 @@ from coordinator.market.coupling.region import RegionAgent
 from coordinator.market.coupling.wire import ProtocolError
 from coordinator.market.linear_program import SolverError
 from coordinator.market.offers import MarketRules, OfferError
-from coordinator.settlement.interval.decisions import COLD, WARM, Agreed, Blamed, HubMessage, Opened, Said
+from coordinator.settlement.interval.decisions import Agreed, Blamed, Committed, HubMessage, Opened, Said
 from coordinator.settlement.interval.dispatch import offered, scheduled
 from coordinator.settlement.interval.fallback import held_injection_w
 from coordinator.settlement.interval.region_records import Resource
@@ -26,9 +26,10 @@ from coordinator.settlement.interval.schedules import Curve, Schedule
 from coordinator.settlement.interval.topics import Interval, Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from topology.arrays import IntArray
+from topology.errors import GridError
 from topology.regions import RegionGrid
 
-UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError)
+UNUSABLE = (ProtocolError, CertificateError, OfferError, SolverError, ArithmeticError, GridError)
 """What computing with the numbers of others may end with; a validator then has nothing to say, and goes on."""
 
 
@@ -49,6 +50,7 @@ class RegionParty:
 
     def __init__(self, knowledge: RegionKnowledge) -> None:
         self._known = knowledge
+        self._public = knowledge.public
         self._agent: RegionAgent | None = None
         self._messages: dict[Topic, bytes] = {}
         self._awaits: Topic | None = None
@@ -64,11 +66,23 @@ class RegionParty:
         """The hub's statement that comes next here."""
         return self._awaits
 
-    def begin(self, topic: Topic, cold: bool, offers: Mapping[str, Curve], resources: Mapping[str, Resource]) -> None:
-        """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed."""
+    def begin(
+        self,
+        topic: Topic,
+        cold: bool,
+        offers: Mapping[str, Curve],
+        resources: Mapping[str, Resource],
+        ties_out: tuple[str, ...] = (),
+    ) -> None:
+        """The commitments of an attempt (`topic`) are due: take the offers of the interval, whose gate is closed.
+
+        `ties_out` are the tie-lines that are out of service in it; a warm attempt goes on with those of its session.
+        """
         assert topic.step is Step.COMMIT, "an attempt begins with commitments"
         self._messages, self._awaits, self.fault = {}, None, ""
         try:
+            if cold or self._agent is None:
+                self._public = self._known.public.without_ties(ties_out)
             self._commit(topic, cold, offers, resources)
         except UNUSABLE as error:
             self._sit_out(topic, error)
@@ -80,32 +94,40 @@ class RegionParty:
         self._offered = offered(offers, resources, self._known.grid.network.bus_ids, self._known.rules)
         interval = message_interval(topic.interval)
         commitment = self._agent.commit(interval, self._offered.table.steps, self._known.window)
-        self._messages[topic] = (COLD if cold or forgot else WARM) + commitment
+        committed = Committed(not (cold or forgot), self._public.topology_id, commitment)
+        self._messages[topic] = committed.encode()
         self._messages[_at(topic, Step.SUBMIT, 1)] = self._agent.submit()
         self._awaits = _at(topic, Step.RESULT, 1)
 
     def _fresh(self) -> RegionAgent:
         known = self._known
         agent = RegionAgent(known.grid, known.rules, known.secret, known.asset)
-        agent.join(known.public)
+        agent.join(self._public)
         return agent
 
     def alone(
-        self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], held: bytes | None = None
+        self,
+        offers: Mapping[str, Curve],
+        resources: Mapping[str, Resource],
+        held: bytes | None = None,
+        ties_out: tuple[str, ...] = (),
     ) -> bytes | None:
         """The schedule with the exchange that the others hold the region at, none without.
 
         Where nothing delivers it the schedule is that at zero exchange; None, with a fault, where these offers do not
         clear at all.
         """
-        own = self._known
-        held_w = [] if held is None else [held_injection_w(own.grid.index, own.public, own.asset, held)]
-        for injection_w in (*held_w, None):
+        for message in dict.fromkeys((held, None)):
             try:
+                injection_w = None if message is None else self._held_w(message, ties_out)
                 return self._cleared_alone(offers, resources, injection_w)
             except UNUSABLE as error:
                 self.fault = f"clearing alone: {error}"
         return None
+
+    def _held_w(self, message: bytes, ties_out: tuple[str, ...]) -> IntArray:
+        known = self._known
+        return held_injection_w(known.grid.index, known.public.without_ties(ties_out), known.asset, message)
 
     def _cleared_alone(
         self, offers: Mapping[str, Curve], resources: Mapping[str, Resource], injection_w: IntArray | None

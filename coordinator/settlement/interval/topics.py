@@ -43,6 +43,8 @@ class Step(IntEnum):
     """Region: it will agree to its part of the settlement of metered exchange."""
     REPAY = 13
     """Region: it will agree to pay or take what stands on its collateral account at the hub."""
+    OUTAGE = 14
+    """Region: its end of a tie-line is open, or closed again, from this interval on; the round counts what it said."""
 
 
 _STEPS = tuple(Step)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from actors.results.collect import RunRecord, read_run
+from actors.results.market_checks import MarketChecks
 from actors.results.run_folder import ChainFile
 from tests.actors.ray_nodes import descendants, end, title, wait
 from tests.actors.runner.support import METERS, WITHIN_S, events, of_kind, run, scenario_file, start_run
@@ -80,6 +81,21 @@ def test_a_run_goes_on_while_actors_are_killed_and_a_region_is_silent(tmp_path: 
     opened = Counter(json.loads(line)["event"] for line in (tmp_path / "run/logs/bravo.log").read_text().splitlines())
     assert opened["opened"] == 2 * 4, "each of its chains once more"
     assert state(tmp_path / "run") == "complete"
+
+
+def test_a_region_is_an_island_for_an_interval_and_coupled_all_the_same(tmp_path: Path) -> None:
+    faults = [{"kind": "islanded", "interval": 1, "region": "south"}]
+    said = run(scenario_file(tmp_path, intervals=3, faults=faults), tmp_path / "run", "--in-process")
+    assert [one["alone"] for one in of_kind(said, "interval_ended")] == [[], [], []]
+    assert [one["number"] for one in of_kind(said, "fault", fault="islanded")] == [1]
+    assert [one["number"] for one in of_kind(said, "recovered", fault="islanded")] == [2]
+    record = read_run(tmp_path / "run")
+    assert [len(ended.ties_out) for ended in record.hub.ended] == [0, 1, 0]
+    checks = MarketChecks(record)
+    checks.run()
+    assert [failure for check in checks.checks for failure in check.failures] == []
+    agreed = [one.agreement.agreed for one in record.hub.ended if one.agreement is not None]
+    assert [any(item.amount for item in one.regions) for one in agreed] == [True, False, True]
 
 
 def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:

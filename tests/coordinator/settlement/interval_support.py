@@ -22,7 +22,8 @@ from coordinator.settlement.interval.hub import INTERVAL_EVENT, INTERVAL_HUB, ME
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_duty import HubDuty, Request
 from coordinator.settlement.interval.hub_party import HubKnowledge
-from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS
+from coordinator.settlement.interval.outages import Outage
+from coordinator.settlement.interval.region import INTERVAL_REGION, OFFERS, OUTAGE
 from coordinator.settlement.interval.region_duty import RegionDuty, Relayed
 from coordinator.settlement.interval.region_party import RegionKnowledge
 from coordinator.settlement.interval.schedules import Curve, Metered, Offers
@@ -70,9 +71,11 @@ class IntervalNet:
         windows = {"window_min": 1, "window_max": 60, "netting_window": 20}
         rules = {"collateral": COLLATERAL, "fallback": self.fallback}
         on_hub = {**section, **self.numbers, **rules, "regions": list(names)}
+        on_hub["ties"] = [
+            {"name": n, "from": names[a], "to": names[b], "limit_w": 10**9} for n, a, b in self.tie_ends()
+        ]
         if self.tie_meters is not None:
-            ties = [{"name": n, "from": names[a], "to": names[b], "limit_w": 10**9} for n, a, b in self.tie_ends()]
-            on_hub |= {"ties": ties, "tie_meters": self.tie_meters}
+            on_hub["tie_meters"] = self.tie_meters
         self.hub = IntervalChain(
             modules=(CORE, ESCROW_HUB, INTERVAL_HUB),
             sections={"escrow_hub": windows, "interval_hub": on_hub},
@@ -116,7 +119,7 @@ class IntervalNet:
         """Each tie-line and the regions at its ends."""
         public = self.cut.interconnection
         ends = (public.boundary_region[end].tolist() for end in (public.tie_from, public.tie_to))
-        return [(f"tie-{tie}", near, far) for tie, near, far in zip(public.tie_ids, *ends, strict=True)]
+        return list(zip(public.tie_names, *ends, strict=True))
 
     def _register(self, names: Sequence[str]) -> None:
         for name, region in zip(names, self.regions, strict=True):
@@ -151,6 +154,11 @@ class IntervalNet:
         """All of a region's offers, in one block."""
         content = Offers(interval, tuple(sorted(curves.items(), key=lambda item: item[0].encode()))).encode()
         assert codes(self.regions[number].grow([("alice", (OFFERS, content))]).applied) == [""]
+
+    def switch(self, number: int, tie: str, from_s: int, *, out: bool) -> str:
+        """Bob opens or closes a region's end of a tie-line, from an interval on; what became of it."""
+        content = Outage(tie, from_s, out).encode()
+        return codes(self.regions[number].grow([("bob", (OUTAGE, content))]).applied)[0]
 
     # One block of each chain.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from coordinator.ledger.block import decode_payload
+from coordinator.market.coupling.interval_state import PublicationWindow
 from coordinator.settlement.interval.confirmations import CONFIRM_HUB, decode_confirmation, proposal
-from coordinator.settlement.interval.decisions import COLD, Said
+from coordinator.settlement.interval.decisions import Committed, Said
 from coordinator.settlement.interval.hub_books import HubIntervals
 from coordinator.settlement.interval.hub_party import GateClosure, HubKnowledge, HubParty
 from coordinator.settlement.interval.hub_state import Running
+from coordinator.settlement.interval.region_party import RegionKnowledge, RegionParty
 from coordinator.settlement.interval.schedules import Curve
 from coordinator.settlement.interval.topics import Step, Topic
 from tests.coordinator.settlement.interval_chain import COLLATERAL
@@ -82,7 +84,8 @@ def test_where_a_commitment_cannot_be_used_blame_is_all_that_is_confirmed() -> N
     party = HubParty(HubKnowledge(net.public, RULES, "EUR", COLLATERAL))
     commit, submit = Topic(day[0][0], Step.COMMIT), Topic(day[0][0], Step.SUBMIT, 0, 1)
     party.begin(commit, cold=True)
-    party.close_gate(commit, dict.fromkeys(range(3), COLD + b"\xff"), GateClosure((), bytes(32)))
+    unusable = Committed(False, net.public.topology_id, b"\xff").encode()
+    party.close_gate(commit, dict.fromkeys(range(3), unusable), GateClosure((), bytes(32)))
     party.hear_regions(submit, dict.fromkeys(range(3), b""))
     result = Topic(day[0][0], Step.RESULT, 0, 1)
     assert not party.agrees(result, Said(b"anything").encode())
@@ -102,3 +105,17 @@ def test_a_region_whose_offers_do_not_clear_stops_nobody_and_closes_its_next_gat
     net.run(day[1][0])
     assert HubIntervals.of(net.hub.state.view).absent == ()
     assert abs(objective(net)[-1] - day[1][2]) <= 1e-6 * day[1][2]
+
+
+def test_a_topology_that_nobody_can_compute_with_is_sat_out() -> None:
+    net, day = net_of(1)
+    commit, unknown = Topic(day[0][0], Step.COMMIT), ("tie-none",)
+    hub = HubParty(HubKnowledge(net.public, RULES, "EUR", COLLATERAL))
+    hub.begin(commit, cold=True, ties_out=unknown)
+    known = RegionKnowledge(net.cut.regions[1], net.public, RULES, bytes(32), "EUR", PublicationWindow())
+    region = RegionParty(known)
+    region.begin(commit, True, {}, {}, unknown)
+    for party in (hub, region):
+        assert party.awaits is None
+        assert "tie-none" in party.fault
+    assert region.message(commit) is None

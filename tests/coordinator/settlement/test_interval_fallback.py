@@ -17,7 +17,7 @@ from coordinator.settlement.interval.topics import Step, Topic
 from protos.gridaccord.v1 import coupling_pb2 as pb
 from tests.coordinator.settlement.interval_chain import COLLATERAL
 from tests.coordinator.settlement.interval_support import RULES
-from tests.coordinator.settlement.test_interval_hub import HOUR, NAMES, NEXT, Net
+from tests.coordinator.settlement.test_interval_hub import HOUR, NAMES, NEXT, ROOT, Net
 from tests.coordinator.settlement.test_intervals import net_of
 
 C = 2
@@ -39,8 +39,8 @@ def say_next(net: Net, step: Step, attempt: int) -> None:
     """A and B speak in the next hour."""
     topic = Topic(NEXT, step, attempt, 0 if step is Step.COMMIT else 1)
     for name in NAMES[:C]:
-        net.state(name, topic, b"\x00m")
-        assert net.relay(name, topic, b"\x00m") == ""
+        net.state(name, topic, ROOT)
+        assert net.relay(name, topic, ROOT) == ""
 
 
 def without_c(net: Net) -> None:
@@ -54,7 +54,7 @@ def without_c(net: Net) -> None:
 
 
 def test_what_regions_agreed_to_is_kept_where_genesis_holds_them_at_it() -> None:
-    assert after_an_agreement().books.held() == dict.fromkeys(range(3), b"\x00m")
+    assert after_an_agreement().books.held() == dict.fromkeys(range(3), ROOT)
     assert after_an_agreement("zero_exchange").books.held() == {}
 
 

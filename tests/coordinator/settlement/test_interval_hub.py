@@ -25,7 +25,7 @@ from coordinator.settlement.interval.confirmations import (
     event_payload,
     proposal,
 )
-from coordinator.settlement.interval.decisions import Agreed, Blamed, HubMessage, Said, TieSchedule, Transfer
+from coordinator.settlement.interval.decisions import Agreed, Blamed, Committed, HubMessage, Said, TieSchedule, Transfer
 from coordinator.settlement.interval.decisions import Opened as NextRound
 from coordinator.settlement.interval.hub import END_EVENT, INTERVAL_HUB, MESSAGE, encode_message
 from coordinator.settlement.interval.hub_books import HubIntervals
@@ -40,6 +40,9 @@ NEXT = Interval(7200, 3600)
 NAMES = ("A", "B", "C")
 PRICE = 30 * MILLION << 20
 TIE_LIMIT_W, TIE_COLLATERAL = 500 * MILLION, 10**9
+TOPOLOGY = bytes(32)
+ROOT = Committed(True, TOPOLOGY, b"root").encode()
+"""A commitment of a region that remembers the session; in other steps any message does."""
 
 
 @dataclass
@@ -51,12 +54,14 @@ class Net:
     names: tuple[str, ...] = NAMES
     regions: dict[str, IntervalChain] = field(default_factory=dict)
     ties: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Regions at the ends of each tie-line whose metered exchange is settled."""
+    """Regions at the ends of each tie-line."""
+    meters_ties: bool = True
+    """Whether metered exchange over them is settled."""
     disagreement: str = "mean"
     fallback: str = "zero_exchange"
 
     def __post_init__(self) -> None:
-        section: dict[str, object] = {"asset": "EUR", "topology": "00" * 32, "opens_s": HOUR.start_s}
+        section: dict[str, object] = {"asset": "EUR", "topology": TOPOLOGY.hex(), "opens_s": HOUR.start_s}
         limits = {
             "duration_s": 3600,
             "step_blocks": self.step_blocks,
@@ -68,6 +73,7 @@ class Net:
         if self.ties:
             lines = self.ties.items()
             on_hub["ties"] = [{"name": n, "from": a, "to": b, "limit_w": TIE_LIMIT_W} for n, (a, b) in lines]
+        if self.ties and self.meters_ties:
             rules = {"tolerance_wh": 10, "disagreement": self.disagreement, "blocks": 5}
             on_hub["tie_meters"] = {**rules, "collateral": TIE_COLLATERAL}
         windows = {"window_min": 1, "window_max": 20, "netting_window": 4}
@@ -122,10 +128,10 @@ class Net:
         """Its validators state what its own rules forbid; what becomes of that on the hub."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(region_module, "_check_expected", lambda books, topic: None)
-            self.state(name, topic, b"\x00m")
-        return self.relay(name, topic, b"\x00m")
+            self.state(name, topic, ROOT)
+        return self.relay(name, topic, ROOT)
 
-    def say(self, step: Step, *names: str, message: bytes = b"\x00m", attempt: int = 0, number: int = 0) -> list[str]:
+    def say(self, step: Step, *names: str, message: bytes = ROOT, attempt: int = 0, number: int = 0) -> list[str]:
         """Regions say the same in a step, and it is relayed; what became of each."""
         codes = []
         for name in names or self.names:
@@ -218,14 +224,14 @@ def test_nothing_counts_out_of_its_place() -> None:
     submit, commit = Topic(HOUR, Step.SUBMIT, 0, 1), Topic(HOUR, Step.COMMIT)
     for name in NAMES:
         net.state(name, submit, b"early")
-        net.state(name, commit, b"\x00root")
+        net.state(name, commit, ROOT)
     assert net.relay("A", submit, b"early") == "unexpected"
-    assert net.relay("A", commit, b"\x00root") == ""
-    assert net.relay("A", commit, b"\x00root") == "again"
+    assert net.relay("A", commit, ROOT) == ""
+    assert net.relay("A", commit, ROOT) == "again"
     assert net.relay("B", submit, b"early") == "unexpected"
     other = net.regions["B"].blocks[-1]
     assert isinstance(other.block.header, Header)
-    proof = event_proof(net.regions["B"], event_payload(commit, digest_of(b"\x00root")))
+    proof = event_proof(net.regions["B"], event_payload(commit, digest_of(ROOT)))
     assert net.hub.block((MESSAGE, encode_message(proof, b"another message"))) == ["other_message"]
     assert net.hub.block((CONFIRM_HUB, proposal(submit, b"x").encode()), signer="v0") == ["unexpected"]
     assert net.hub.block((CONFIRM_HUB, Confirmation(commit, bytes(32)).encode()), signer="alice") == ["unexpected"]
@@ -247,8 +253,8 @@ def test_a_silent_region_is_gone_on_without_and_waited_for_more_briefly_until_it
     assert net.books.absent == (2,)
     net.close_gates(NEXT)
     for name in ("A", "B"):
-        net.state(name, Topic(NEXT, Step.COMMIT), b"\x00root")
-        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"\x00root") == ""
+        net.state(name, Topic(NEXT, Step.COMMIT), ROOT)
+        assert net.relay(name, Topic(NEXT, Step.COMMIT), ROOT) == ""
     for _ in range(2):
         net.hub.block()
     assert net.waits_for is not None
@@ -267,8 +273,8 @@ def test_a_region_that_is_back_begins_a_new_attempt_in_which_nothing_is_remember
     net.set_schedules(0, 0, names=("A", "B"))
     net.close_gates(NEXT)
     for name in ("C", "A", "B"):
-        net.state(name, Topic(NEXT, Step.COMMIT), b"\x00root")
-        assert net.relay(name, Topic(NEXT, Step.COMMIT), b"\x00root") == ""
+        net.state(name, Topic(NEXT, Step.COMMIT), ROOT)
+        assert net.relay(name, Topic(NEXT, Step.COMMIT), ROOT) == ""
     running = net.books.running
     assert running is not None
     assert (running.topic, running.excluded) == (Topic(NEXT, Step.COMMIT, 1), ())
