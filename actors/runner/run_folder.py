@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from actors.scenario import Scenario
+from actors.whole_files import now_iso, replace_file
 from coordinator.service.errors import ConfigurationError
 
 RUNNING, COMPLETE = "running", "complete"
@@ -76,7 +75,7 @@ class RunFolder:
         for folder in (self.logs, self.path / "fleets"):
             folder.mkdir()
         (self.path / "scenario.yaml").write_text(scenario.resolved, encoding="utf-8")
-        self.write_manifest(scenario, RUNNING, started=_now())
+        self.write_manifest(scenario, RUNNING, started=now_iso())
 
     def check(self, scenario: Scenario) -> None:
         """Raise ConfigurationError unless the run in the folder is of this scenario and can go on."""
@@ -98,7 +97,7 @@ class RunFolder:
 
     def complete(self, scenario: Scenario) -> None:
         """The run is through."""
-        self.write_manifest(scenario, COMPLETE, ended=_now())
+        self.write_manifest(scenario, COMPLETE, ended=now_iso())
 
     def write_manifest(self, scenario: Scenario, state: str, **more: object) -> None:
         """Replace it, keeping what it says already."""
@@ -115,7 +114,7 @@ class RunFolder:
             "state": state,
             **more,
         }
-        _replace(self.path / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        replace_file(self.path / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
     # Going on later.
 
@@ -135,24 +134,11 @@ class RunFolder:
         """An interval is done. What is written last decides: a crash before leaves the interval to be done again."""
         for region, of_region in snapshots.items():
             for shard, data in enumerate(of_region):
-                _replace(self._snapshot(number + 1, region, shard), data)
-        _replace(self.path / "progress.json", json.dumps(asdict(Progress(number + 1, dict(heights)))).encode())
+                replace_file(self._snapshot(number + 1, region, shard), data)
+        replace_file(self.path / "progress.json", json.dumps(asdict(Progress(number + 1, dict(heights)))).encode())
         for path in (self.path / "fleets").glob(f"{number}-*"):
             path.unlink()
 
     def _snapshot(self, number: int, region: str, shard: int) -> Path:
         name = hashlib.sha256(region.encode()).hexdigest()[:16]
         return self.path / "fleets" / f"{number}-{name}-{shard}"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

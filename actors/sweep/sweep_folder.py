@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +24,7 @@ from pydantic import JsonValue
 
 from actors.output import input_files
 from actors.sweep.combinations import Combination, Sweep
+from actors.whole_files import now_iso, replace_file
 from coordinator.service.errors import ConfigurationError
 
 _KIND = "sweep"
@@ -53,7 +52,7 @@ class SweepFolder:
         elif any(self.path.iterdir()):
             raise FileExistsError(f"{self.path}: not empty; give a new folder, or --resume to go on with its sweep")
         self._done.mkdir(exist_ok=True)
-        self._write_manifest(sweep, RUNNING, started=_now())
+        self._write_manifest(sweep, RUNNING, started=now_iso())
 
     def row(self, combination: Combination) -> dict[str, JsonValue] | None:
         """Of a combination that was finished before."""
@@ -66,14 +65,14 @@ class SweepFolder:
 
     def keep(self, combination: Combination, row: dict[str, JsonValue]) -> None:
         """It is finished, and will not be run again."""
-        _replace(self._path(combination), json.dumps(row, allow_nan=False).encode() + b"\n")
+        replace_file(self._path(combination), json.dumps(row, allow_nan=False).encode() + b"\n")
 
     def finish(self, sweep: Sweep, table: pa.Table) -> None:
         """Write the table."""
         fresh = self.results.with_suffix(".new")
         pq.write_table(table, fresh)
         fresh.replace(self.results)
-        self._write_manifest(sweep, COMPLETE, ended=_now())
+        self._write_manifest(sweep, COMPLETE, ended=now_iso())
 
     def _path(self, combination: Combination) -> Path:
         scenario = combination.scenario
@@ -98,7 +97,7 @@ class SweepFolder:
             "state": state,
             **more,
         }
-        _replace(self.path / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        replace_file(self.path / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 @cache
@@ -111,16 +110,3 @@ def _versions() -> dict[str, str]:
 def _inputs_digest(case: Path, regions: str) -> str:
     paths: Sequence[Path] = input_files(case, regions) if case.is_dir() else [case]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
