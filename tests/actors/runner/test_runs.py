@@ -109,8 +109,8 @@ def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
         assert any("ValidatorHost" in title(one) for one in started)
         end(first.pid)
         first.wait()
-        wait(lambda: not any(map(_runs, started)), "the end of what the run has started", 60.0)
     finally:
+        # Not all that Ray has started ends with a driver that was killed.
         for one in (*started, first.pid):
             end(one)
     assert state(folder) == "running"
@@ -120,11 +120,6 @@ def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(record.outcomes) == 3
     assert sum(len(readings(chain)) for chain in record.folder.regions) == METERS * 4
     assert state(folder) == "complete"
-
-
-def _runs(process: int) -> bool:
-    """A zombie does not."""
-    return bool(title(process))
 
 
 def _check_resumed(said: list[dict[str, Any]]) -> None:
