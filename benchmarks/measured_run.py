@@ -49,11 +49,12 @@ _THREADS = (
     ("guard-", LEDGER),
     ("prove", LEDGER),
     ("read", LEDGER),
+    ("Thread-", NATIVE),
     ("MainThread", NATIVE),
     ("PythonGCThread", NATIVE),
 )
 """How threads in a process of validators begin their names; others are of the node's loop. Whatever has no name in
-Python is gRPC's or Ray's, native, and so is the main thread, in which Ray calls."""
+Python is gRPC's or Ray's, native; so are gRPC's poller, a numbered thread, and the main one, in which Ray calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ def test_a_region_that_cleared_alone_is_counted(observed: Observed) -> None:
         ("disk-hub_0", LEDGER),
         ("prove_0", LEDGER),
         ("asyncio_0", CONSENSUS),
+        ("Thread-1 (_poll_wrapper)", NATIVE),
         ("MainThread", NATIVE),
         (None, NATIVE),
     ],
