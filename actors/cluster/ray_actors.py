@@ -7,6 +7,8 @@ what they are. A fleet is called with the mark of the snapshot after which the c
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,16 @@ from coordinator.ledger.genesis import decode_genesis
 from coordinator.settlement.interval.schedules import Offers
 from coordinator.settlement.interval.topics import Interval
 
-_FAILED = 70
-"""Exit code of a process whose node has ended by itself; what ended it is in its log."""
+_FAILED, _ORPHANED = 70, 71
+"""Exit codes of a process whose node has ended by itself (its log says why), and of one whose Ray node is gone."""
+_LOOK_S = 1.0
 
 
 class ValidatorHost:
     """Validator j of every region and seat j of the hub, in one process: what is lost with it, each chain tolerates."""
 
     def __init__(self, home: str, log: str) -> None:
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
         self._node = NodeThread(Path(home), Path(log), lambda _: os._exit(_FAILED))
 
     def place(self) -> str:
@@ -48,6 +52,13 @@ class ValidatorHost:
     def stop(self) -> None:
         """End the node and close its ledgers."""
         self._node.stop()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A validator whose Ray node was killed must not keep its ledgers: the run may be resumed elsewhere."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(_ORPHANED)
 
 
 class DeviceFleet:
