@@ -14,7 +14,8 @@ run: $(READY)
 	$(BIN)/gridaccord run examples/rts_gmlc/day.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not processes"
+	$(BIN)/python -m pytest -n 0 -m processes
 
 lint: $(READY)
 	$(BIN)/ruff check

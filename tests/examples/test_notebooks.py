@@ -31,7 +31,6 @@ def test_it_stands_without_outputs(path: Path) -> None:
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path) -> None:
     notebook, cells = code_cells(path)

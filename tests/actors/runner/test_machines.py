@@ -7,16 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from benchmarks.cluster import free_ports
 from tests.actors.ray_nodes import descendants, ray_nodes, title, wait
 from tests.actors.runner.support import WITHIN_S, events, of_kind, scenario_file, start_run
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(sys.platform != "linux", reason="uses 127.0.0.2, and finds the processes of a node in /proc"),
 ]
-HERE, THERE = "127.0.0.1", "127.0.0.2"
+HERE, THERE = ray.util.get_node_ip_address(), "127.0.0.2"
+"""Ray gives a node at 127.0.0.1 the address that the machine has to others."""
 
 
 def validators(node: int) -> int:

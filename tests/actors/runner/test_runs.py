@@ -17,7 +17,6 @@ from tests.actors.ray_nodes import descendants, end, title, wait
 from tests.actors.runner.support import METERS, WITHIN_S, events, of_kind, run, scenario_file, start_run
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc"),
 ]
 Readings = list[tuple[str, int, int, int, int, int]]

@@ -19,7 +19,6 @@ from tests.actors.sweep.support import sweep_file
 from topology.case_files import read_case
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a node in /proc"),
 ]
 GRIDACCORD = Path(sys.executable).with_name("gridaccord")
