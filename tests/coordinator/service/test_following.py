@@ -35,7 +35,7 @@ from protos.gridaccord.v1 import ledger_pb2
 from protos.gridaccord.v1 import service_pb2 as pb
 from tests.coordinator.ledger.support import PARTICIPANTS, VALIDATORS, Chain
 
-PATIENCE_S = 0.3
+PATIENCE_S = 0.5
 
 
 class Quick(Pace):
