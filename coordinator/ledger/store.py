@@ -129,8 +129,8 @@ class Store:
         payloads: Mapping[bytes, bytes] = MappingProxyType({}),
         drop_payloads: Sequence[bytes] = (),
     ) -> None:
-        """Add finalized blocks in order, journal records and payloads of blocks that are not final, by digest; forget
-        payloads of blocks that will not be final. All or nothing, durable on return.
+        """Forget payloads of blocks that will not be final; add payloads of blocks that are not final yet, by digest,
+        finalized blocks in order, and journal records. All or nothing, durable on return.
 
         The last block carries a certificate, which also finalizes those before it; so does the last of an epoch.
         """
@@ -140,14 +140,14 @@ class Store:
         assert last is not None or not finalized, "the last block of a commit carries its finalization"
         state = self.state
         with self._writing():
+            gone = ((digest,) for digest in drop_payloads)
+            self._connection.executemany("DELETE FROM pending_payloads WHERE digest = ?", gone)
             self._connection.executemany("INSERT OR IGNORE INTO pending_payloads VALUES (?, ?)", payloads.items())
             for entry in finalized:
                 self._insert(state, entry)
                 state = entry.applied.state
             self._write_state(state, finalized)
             self._insert_journal(journal)
-            gone = ((digest,) for digest in drop_payloads)
-            self._connection.executemany("DELETE FROM pending_payloads WHERE digest = ?", gone)
         self.state = state
 
     def _insert(self, parent: LedgerState, entry: Finalized) -> None:

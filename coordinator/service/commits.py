@@ -52,9 +52,15 @@ class Commits:
         """A payload."""
         self._batch.payloads[digest] = payload
 
+    def payload(self, digest: bytes) -> bytes | None:
+        """One that has not gone to the disk yet: while a write is under way, the newest wait here."""
+        return self._batch.payloads.get(digest)
+
     def drop(self, digests: Sequence[bytes]) -> None:
-        """Payloads of blocks that have not become final."""
-        self._batch.drop_payloads += tuple(digest for digest in digests if digest not in self._batch.payloads)
+        """Payloads of blocks that have not become final. One that is stored again after this is kept."""
+        for digest in digests:
+            self._batch.payloads.pop(digest, None)
+        self._batch.drop_payloads += tuple(digests)
 
     def deliver(self, effect: Deliver, entry: Finalized) -> None:
         """A final block.

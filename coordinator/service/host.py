@@ -159,8 +159,7 @@ class ChainHost:
     async def open(self, force_rejoin: bool = False) -> None:
         """Recover from the disk. Raises StoreError."""
         recovered = await asyncio.wrap_future(self.writer.submit(self.writer.open))
-        store = self.writer.store
-        payloads = Payloads(lambda digest: self.writer.submit(store.payload, digest).result())
+        store, payloads = self.writer.store, Payloads(self._stored_payload)
         for digest, payload in recovered.payloads.items():
             payloads.put(digest, payload)
         self.execution = Execution(self.machine, store.state, payloads)
@@ -329,6 +328,11 @@ class ChainHost:
         self._payloads_stored[effect.digest] = None
         self._answers.append(PayloadStored(effect.digest))
 
+    def _stored_payload(self, digest: bytes) -> bytes | None:
+        """One that is not in memory. A batch under way is written before the disk is asked."""
+        waiting = self._commits.payload(digest)
+        return self.writer.submit(self.writer.store.payload, digest).result() if waiting is None else waiting
+
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header
         before = self.execution.delivered
@@ -348,7 +352,9 @@ class ChainHost:
         A node that catches up stores the newest block's payload first and delivers that block last.
         """
         self.mempool.drop_expired(self.execution.delivered)
-        in_use = dict.fromkeys(self.core.payloads_in_use)
+        # One whose PayloadStored consensus has still to take is as good as in use: it is told next.
+        coming = (told.digest for told in self._answers if isinstance(told, PayloadStored))
+        in_use = {*self.core.payloads_in_use, *coming}
         gone = [digest for digest in self._payloads_stored if digest not in in_use]
         for digest in gone:
             del self._payloads_stored[digest]

@@ -124,3 +124,21 @@ def test_a_block_without_its_own_certificate_waits_for_the_one_that_finalizes_it
         assert bench.final == [first, second]
 
     run(scenario)
+
+
+def test_a_payload_can_be_read_while_it_waits_for_the_disk_and_the_last_word_on_it_counts() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.commits.persist(VOTE)
+        await bench.flush()
+        bench.commits.store(b"kept", b"1")
+        bench.commits.drop([b"kept", b"gone"])
+        bench.commits.store(b"kept", b"2")
+        bench.commits.store(b"dropped", b"3")
+        assert bench.commits.payload(b"dropped") == b"3"
+        bench.commits.drop([b"dropped"])
+        await bench.disk.finish()
+        written = bench.disk.batches[1]
+        assert written.payloads == {b"kept": b"2"}
+        assert set(written.drop_payloads) == {b"kept", b"gone", b"dropped"}
+
+    run(scenario)
