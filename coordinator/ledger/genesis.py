@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from coordinator.consensus.errors import DecodeError
@@ -65,11 +65,11 @@ class Genesis:
 
     encoded: bytes
     content: Section
+    chain_id: bytes = field(init=False)
+    """SHA-256 of the exact bytes; kept, because every envelope that is checked asks for it."""
 
-    @property
-    def chain_id(self) -> bytes:
-        """SHA-256 of the exact bytes."""
-        return hashlib.sha256(self.encoded).digest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chain_id", hashlib.sha256(self.encoded).digest())
 
     @property
     def name(self) -> str:

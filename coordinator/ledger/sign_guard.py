@@ -112,6 +112,11 @@ class SignGuard:
 
         A vote that was signed before is signed again: the bytes are the same.
         """
+        self.remember(votes)
+        return [self._signer.sign(self._bytes(vote)) for vote in votes]
+
+    def remember(self, votes: Sequence[Vote]) -> None:
+        """For a host that has the signatures and releases them after this. Raises SigningRefused: release none then."""
         new: list[Vote] = []
         for vote in votes:
             known = [*self._votes.get(vote.round, ()), *(other for other in new if other.round == vote.round)]
@@ -122,7 +127,6 @@ class SignGuard:
             self._append(b"".join(_record(vote) for vote in new))
         for vote in new:
             self._votes.setdefault(vote.round, []).append(vote)
-        return [self._signer.sign(self._bytes(vote)) for vote in votes]
 
     def raise_floor(self, epoch: int, view: int) -> None:
         """Rounds up to this one are final: never sign there again. The floor never moves back."""
@@ -191,7 +195,7 @@ class SignGuard:
             record = data[place : place + _RECORD_SIZE]
             body = record[: _RECORD.size]
             if len(record) == _RECORD_SIZE and record[_RECORD.size :] == _checksum(body) and body[0] in _KINDS:
-                self._remember(body)
+                self._load_record(body)
             elif place + _RECORD_SIZE < len(data) or not _is_torn(record):
                 raise GuardCorrupt(f"{self._path}: record at byte {place} is damaged; do not vote with this key")
             else:
@@ -199,7 +203,7 @@ class SignGuard:
                 os.fsync(self._file)
         os.lseek(self._file, 0, os.SEEK_END)
 
-    def _remember(self, body: bytes) -> None:
+    def _load_record(self, body: bytes) -> None:
         kind, epoch, view, parent_view, digest = _RECORD.unpack(body)
         vote = Vote(VoteKind(kind), epoch, view, parent_view, digest)
         if vote.round > self._floor:

@@ -17,6 +17,7 @@ class Alarms:
         self._timers: list[tuple[int, int, Timer]] = []
         self._number = 0
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_ns = 0
 
     def set(self, at_ns: int, timer: Timer) -> None:
         """Fire at this time."""
@@ -29,10 +30,17 @@ class Alarms:
         """The timers whose time has come, in order; and arrange to be woken for the next."""
         while self._timers and self._timers[0][0] <= now_ns:
             yield heapq.heappop(self._timers)[2]
+        if self._timers and self._timers[0][0] != self._alarm_at_ns:
+            self._arrange(self._timers[0][0], now_ns)
+
+    def _arrange(self, at_ns: int, now_ns: int) -> None:
         self.stop()
-        if self._timers:
-            delay_s = (self._timers[0][0] - now_ns) / 1e9
-            self._alarm = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+        self._alarm_at_ns = at_ns
+        self._alarm = asyncio.get_running_loop().call_later((at_ns - now_ns) / 1e9, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm_at_ns = 0
+        self._wake.set()
 
     def stop(self) -> None:
         """Wake no more."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from coordinator.consensus.effects import Broadcast, Deliver, Persist, Send
+from coordinator.consensus.effects import Broadcast, Deliver, Persist, Send, SendPayload
 from coordinator.consensus.journal import Record
 from coordinator.ledger.store import Finalized
 from coordinator.service.metrics import ChainMetrics
@@ -75,7 +75,7 @@ class Commits:
             self._held = []
             self._batch.final_round = (effect.certificate.epoch, effect.certificate.view)
 
-    def send(self, effect: Broadcast | Send, recipients: Sequence[bytes], data: bytes) -> None:
+    def send(self, effect: Broadcast | Send | SendPayload, recipients: Sequence[bytes], data: bytes) -> None:
         """A message that leaves once everything before it is durable."""
         batch = self._batch
 

@@ -14,7 +14,7 @@ from coordinator.ledger.receipt import END_OF_BLOCK
 from coordinator.ledger.state import Applied, LedgerState, Machine
 
 _VERIFIED_MAX = 100_000
-_PAYLOADS_BYTES = 96 * 2**20
+_PAYLOADS_BYTES = 32 * 2**20
 
 
 class CachedScheme:
@@ -39,7 +39,10 @@ class CachedScheme:
 
 
 class Payloads:
-    """Payloads of blocks that are not final, the newest, in memory; the others are read from the disk."""
+    """Payloads of blocks, those used last, in memory; the others are read from the disk.
+
+    Final ones too: consensus counts on what was stored once, and the blocks of a chain at rest share one payload.
+    """
 
     def __init__(self, read: Callable[[bytes], bytes | None]) -> None:
         self._read = read
@@ -51,6 +54,7 @@ class Payloads:
         if digest not in self._kept:
             self._bytes += len(payload)
         self._kept[digest] = payload
+        self._kept.move_to_end(digest)
         while self._bytes > _PAYLOADS_BYTES and len(self._kept) > 1:
             self._bytes -= len(self._kept.popitem(last=False)[1])
 
@@ -59,11 +63,12 @@ class Payloads:
         found = self._kept.get(digest)
         if found is None:
             found = self._read(digest)
-        assert found is not None, f"payload {digest.hex()} was stored and is gone"
+            assert found is not None, f"payload {digest.hex()} was stored and is gone"
+        self.put(digest, found)
         return found
 
     def drop(self, digest: bytes) -> None:
-        """Its block is final."""
+        """Nothing refers to it any more."""
         self._bytes -= len(self._kept.pop(digest, b""))
 
     def digests(self) -> tuple[bytes, ...]:
@@ -120,7 +125,6 @@ class Execution:
         block = Block(header, self.payloads.get(header.payload_digest))
         applied = self._applied.get(header.digest) or self.machine.apply(self.delivered, block)
         self.delivered = applied.state
-        self.payloads.drop(header.payload_digest)
         height = header.height
         self._applied = {digest: one for digest, one in self._applied.items() if one.state.header.height > height}
         return block, applied

@@ -62,6 +62,7 @@ from coordinator.service.batches import Batches
 from coordinator.service.commits import Commits
 from coordinator.service.deliveries import Deliveries
 from coordinator.service.execution import CachedScheme, Execution, Payloads, transactions_of
+from coordinator.service.frames import SMALL_BYTES
 from coordinator.service.home import Pace
 from coordinator.service.intake import Intake
 from coordinator.service.log import Log
@@ -318,7 +319,11 @@ class ChainHost:
     # Effects.
 
     def _send_payload(self, effect: SendPayload) -> None:
+        """A long one at once, so that it is there when the proposal is. A short one with it: one frame, and one write."""
         data = encode(Payload(effect.payload))
+        if len(data) <= SMALL_BYTES:
+            self._commits.send(effect, effect.recipients, data)
+            return
         for peer in effect.recipients:
             self._post(peer, data)
 

@@ -109,7 +109,7 @@ class Writer:
         tip = (0, 0) if certificate is None else (certificate.epoch, certificate.view)
         guarded = tuple(VoteRecord(v.kind, v.epoch, v.view, v.parent_view, v.digest) for v in self.guard.votes())
         known = [record for record in records if isinstance(record, VoteRecord)]
-        self.guard.sign([_guarded(vote) for vote in known if (vote.epoch, vote.view) > max(tip, self.guard.floor)])
+        self.guard.remember([_guarded(vote) for vote in known if (vote.epoch, vote.view) > max(tip, self.guard.floor)])
         forgotten = tuple(vote for vote in guarded if vote not in known and (vote.epoch, vote.view) > tip)
         headers = [record.header for record in records if isinstance(record, CertifiedRecord)]
         payloads = {header.payload_digest: store.payload(header.payload_digest) for header in headers}
@@ -139,7 +139,7 @@ class Writer:
 
     def _guard(self, votes: Sequence[Vote], final_round: tuple[int, int] | None) -> None:
         if votes:
-            self.guard.sign(votes)
+            self.guard.remember(votes)
         if final_round is not None:
             self.guard.raise_floor(*final_round)
 
