@@ -7,25 +7,22 @@ by so much each way.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
-import selectors
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import yaml
 
+from benchmarks.delay import Route, delayed
+from benchmarks.ports import free_ports
 from coordinator.ledger.keys import load_key
 from coordinator.ledger.transaction import SignedTransaction, Transaction, sign_transaction
 from coordinator.service.client import Client
@@ -40,15 +37,6 @@ _SERVE = "import typer; from actors.serve import serve; typer.run(serve)"
 """`gridaccord serve` without loading what the other commands need."""
 _COMMAND = "import sys; from actors.cli import app; sys.argv[0] = 'gridaccord'; app()"
 _VALID = 10**9
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody has."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def gridaccord(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -84,7 +72,7 @@ class Cluster:
         self.ports = dict(zip(organizations, free_ports(len(organizations)), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._delay_s = delay_s
-        self._proxy: Any = None
+        self._delaying = ExitStack()
         chain = {
             "name": CHAIN,
             "epoch_length": epoch_length,
@@ -135,9 +123,7 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._proxy is not None:
-            self._proxy.terminate()
-            self._proxy.join()
+        self._delaying.close()
 
     def start(self, name: str, *options: str, script: Sequence[str] = ("-c", _SERVE)) -> None:
         """Start a node; `script` says as what, where it is not the program of this checkout."""
@@ -153,7 +139,7 @@ class Cluster:
         self.processes[name].wait(20)
 
     def _start_proxy(self) -> None:
-        routes: list[tuple[int, int]] = []
+        routes: list[Route] = []
         for name in self.ports:
             path = self.home(name) / "node.yaml"
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -162,7 +148,7 @@ class Cluster:
                 routes.append((port, self.ports[peer["name"]]))
                 peer["address"] = f"127.0.0.1:{port}"
             path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        self._proxy = _started_proxy(routes, self._delay_s)
+        self._delaying.enter_context(delayed(routes, self._delay_s))
 
     def client(self, name: str, who: str = "gateway") -> Client:
         """A connection to a node, with one of its organization's certificates."""
@@ -213,105 +199,3 @@ def cluster(folder: Path, **options: Any) -> Iterator[Cluster]:
     """A consortium that runs."""
     with Cluster(folder, **options) as running:
         yield running
-
-
-def _started_proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> Any:
-    process = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(routes, delay_s))
-    process.start()
-    return process
-
-
-def echo_delay_s(delay_s: float, count: int = 20) -> float:
-    """What the proxy really takes one way: half the median round trip of a few bytes through it."""
-    port, target = free_ports(2)
-    process = _started_proxy([(port, target)], delay_s)
-    try:
-        return asyncio.run(_echo_delay_s(port, target, count))
-    finally:
-        process.terminate()
-        process.join()
-
-
-async def _echo_delay_s(port: int, target: int, count: int) -> float:
-    class Echo(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = cast(asyncio.Transport, transport)
-
-        def data_received(self, data: bytes) -> None:
-            self.transport.write(data)
-
-    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", target)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.05)
-    samples = []
-    for _ in range(count):
-        started = time.perf_counter()
-        writer.write(bytes(100))
-        await reader.readexactly(100)
-        samples.append(time.perf_counter() - started)
-    writer.close()
-    server.close()
-    return statistics.median(samples) / 2
-
-
-def _run_proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> None:
-    # epoll wakes a timer on the next whole millisecond, select on its own: three delays would be up to 3 ms longer.
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        runner.run(_proxy(routes, delay_s))
-
-
-async def _proxy(routes: Sequence[tuple[int, int]], delay_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    for port, target in routes:
-        await loop.create_server(partial(_Near, target, delay_s), "127.0.0.1", port)
-    await asyncio.Event().wait()
-
-
-class _Delayed(asyncio.Protocol):
-    """What comes on one connection leaves on another one a delay later, in order."""
-
-    def __init__(self, delay_s: float) -> None:
-        self._delay_s = delay_s
-        self._loop = asyncio.get_running_loop()
-        self.transport: asyncio.Transport | None = None
-        self.other: _Delayed | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self._loop.call_later(self._delay_s, self.other.transport.write, data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self._loop.call_later(self._delay_s, self.other.transport.close)
-
-
-class _Near(_Delayed):
-    """The side of the dialer; nothing of it is read before the other side is there."""
-
-    def __init__(self, target: int, delay_s: float) -> None:
-        super().__init__(delay_s)
-        self._target = target
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        cast(asyncio.Transport, transport).pause_reading()
-        self._dialing = self._loop.create_task(self._dial(cast(asyncio.Transport, transport)))
-
-    async def _dial(self, near: asyncio.Transport) -> None:
-        try:
-            _, far = await self._loop.create_connection(partial(_Delayed, self._delay_s), "127.0.0.1", self._target)
-        except OSError:
-            near.close()
-            return
-        self.other, far.other = far, self
-        near.resume_reading()

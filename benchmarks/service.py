@@ -40,7 +40,8 @@ from benchmarks.cases import (
     progress,
     values,
 )
-from benchmarks.cluster import ORGANIZATIONS, Cluster, echo_delay_s
+from benchmarks.cluster import ORGANIZATIONS, Cluster
+from benchmarks.delay import measured_delay_s
 from coordinator.consensus.signing import Ed25519Scheme, Ed25519Signer
 from coordinator.service import access
 from coordinator.service.identity import ANY_NODE, Credentials, Role, issue, make_authority
@@ -219,7 +220,7 @@ def on_loopback(folder: Path, quick: bool, log: RowFile) -> None:
 def with_delay(folder: Path, delay_ms: int, where: str, quick: bool, log: RowFile) -> None:
     """A row of the second table. An idle chain waits for work longer than a round trip, as it would over such links."""
     pace = {"delay_ms": max(500, 5 * delay_ms), "heartbeat_ms": 1_000}
-    delay_s = echo_delay_s(delay_ms / 1000)
+    delay_s = measured_delay_s(delay_ms / 1000)
     with Cluster(folder, pace=pace, delay_s=delay_ms / 1000) as cluster:
 
         async def measure() -> None:

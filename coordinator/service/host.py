@@ -319,7 +319,7 @@ class ChainHost:
     # Effects.
 
     def _send_payload(self, effect: SendPayload) -> None:
-        """A long one at once, so that it is there when the proposal is. A short one with it: one frame, and one write."""
+        """A long one at once, to be there when the proposal is. A short one with it: one frame, and one write."""
         data = encode(Payload(effect.payload))
         if len(data) <= SMALL_BYTES:
             self._commits.send(effect, effect.recipients, data)
