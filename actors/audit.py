@@ -103,3 +103,7 @@ class _Progress:
         if now - self._last >= _PROGRESS_AFTER_S:
             self._last = now
             typer.echo(f"height {report.height:,}, {report.readings:,} readings", err=True)
+
+
+if __name__ == "__main__":
+    typer.run(audit_command)

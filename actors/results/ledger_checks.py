@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from actors.results.audits import Audits
 from actors.results.run_folder import ChainFile, RunFolder, chain_files, organizations
 from actors.results.verdict import ChainProof, Check
-from coordinator.consensus.signing import Ed25519Scheme
-from coordinator.ledger.audit import audit
-from coordinator.service.modules import MODULES
 
 
 class LedgerChecks:
-    """The checks of one run; `run` goes through the chains of the home that was read."""
+    """The checks of one run; `run` goes through the chains of the home that was read, whose audits are under way."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, audits: Audits) -> None:
         self._folder = folder
+        self._audits = audits
         self.audits = Check("audits", 0.0, "")
         self.tips = Check("tips", 0.0, "")
         self.proofs: list[ChainProof] = []
@@ -24,7 +23,7 @@ class LedgerChecks:
         return self.audits, self.tips
 
     def run(self) -> None:
-        """Audits from genesis, and comparison with the ledgers of the others."""
+        """Audits from genesis, and comparison with the ledgers of the others. Raises RunError."""
         run = self._folder.path
         others = {name: chain_files(run, name) for name in organizations(run)}
         for chain in self._folder.chains:
@@ -32,7 +31,7 @@ class LedgerChecks:
             self.proofs.append(self._chain(chain, copies))
 
     def _chain(self, chain: ChainFile, copies: dict[str, ChainFile]) -> ChainProof:
-        report = audit(chain.path, MODULES, Ed25519Scheme(), chain_id=chain.genesis.chain_id)
+        report = self._audits[chain.name].result()
         finding = "" if report.finding is None else str(report.finding)
         self.audits.holds(report.valid, None, "", chain.name, finding)
         common = min(copy.height for copy in copies.values())

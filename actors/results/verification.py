@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.results.audits import audits
 from actors.results.collect import RunRecord, complete_manifest, read_run
 from actors.results.ledger_checks import LedgerChecks
 from actors.results.market_checks import MarketChecks
@@ -22,10 +23,11 @@ def verify(run: Path) -> Verification:
 
 
 def verify_record(record: RunRecord) -> Verification:
-    """Verify what was read."""
-    market, money, ledgers = MarketChecks(record), MoneyChecks(record), LedgerChecks(record.folder)
-    for part in (market, money, ledgers):
-        part.run()
+    """Verify what was read. Raises RunError where a ledger has gone meanwhile."""
+    with audits(record.folder.chains) as under_way:
+        market, money, ledgers = MarketChecks(record), MoneyChecks(record), LedgerChecks(record.folder, under_way)
+        for part in (market, money, ledgers):
+            part.run()
     return Verification((*market.checks, *money.checks, *ledgers.checks), tuple(ledgers.proofs))
 
 
