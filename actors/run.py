@@ -127,7 +127,10 @@ class _Progress:
         self.say(f"{'interval':<26}{'seconds':>8}{'rounds':>8}{prices}  readings")
 
     def event(self, kind: str, fields: Mapping[str, Value]) -> None:
-        """Something that happened."""
+        """Something that happened; a warning is for everybody."""
+        if kind == "validators_absent":
+            text = f"warning: the validators of {fields['organization']} are not there; {fields['log']} says why"
+            typer.echo(text, err=True)
         show = {
             "chains_ready": lambda: f"chains finalize after {fields['seconds']} s",
             "interval_ended": lambda: _interval_line(fields),

@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import yaml
 
+from actors.ports import free_ports
 from benchmarks.delay import Route, delayed
-from benchmarks.ports import free_ports
 from coordinator.ledger.keys import load_key
 from coordinator.ledger.transaction import SignedTransaction, Transaction, sign_transaction
 from coordinator.service.client import Client

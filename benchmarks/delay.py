@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from threading import Thread
 
-from benchmarks.ports import free_ports
+from actors.ports import free_ports
 
 _HOST = "127.0.0.1"
 _READ_BYTES = 1 << 18

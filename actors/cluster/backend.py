@@ -32,8 +32,8 @@ class Part:
 class RegionHandle(Protocol):
     """A region's gateway."""
 
-    async def ready(self) -> None:
-        """Until its chain finalizes blocks."""
+    async def ready(self) -> tuple[str, ...]:
+        """See `RegionGateway.ready`."""
 
     async def open_ties(self, from_s: int, until_s: int | None) -> None:
         """See `RegionGateway.open_ties`."""

@@ -21,6 +21,8 @@ _VALID_BLOCKS = 10_000
 _PAUSE_S = 0.2
 _PATIENCE_S = 180.0
 """How long nodes that are killed and start again may take, all together."""
+_GATHER_S = 20.0
+"""How long a chain that finalizes already waits for its last nodes."""
 _T = TypeVar("_T")
 
 
@@ -56,14 +58,20 @@ class NodeCalls:
                     raise
                 await self._turn_away(client)
 
-    async def ready(self) -> None:
-        """Until the chain finalizes blocks."""
+    async def ready(self) -> tuple[str, ...]:
+        """Until the chain finalizes blocks and all nodes are connected; those that are not after a while."""
 
-        async def height(client: Client) -> int:
+        async def status(client: Client) -> pb.StatusReply:
             reply: pb.StatusReply = await client.call("GetStatus", pb.StatusRequest(), 5.0)
-            return next(chain.height for chain in reply.chains if chain.name == self.genesis.name)
+            return reply
 
-        while await self.again(height) < 1:
+        deadline = time.monotonic() + _GATHER_S
+        while True:
+            reply = await self.again(status)
+            height = next(chain.height for chain in reply.chains if chain.name == self.genesis.name)
+            absent = tuple(peer.name for peer in reply.peers if not peer.connected)
+            if height >= 1 and (not absent or time.monotonic() > deadline):
+                return absent
             await asyncio.sleep(_PAUSE_S)
 
     async def send(self, kind: str, content: bytes) -> pb.SubmitReply:

@@ -108,9 +108,9 @@ class RegionActor:
         handles = [RemoteFleet(actor, plan, genesis, snapshot) for actor, plan, snapshot in planned]
         self._gateway = RegionGateway(part.home, part.region, handles, dict(part.meter_keys))
 
-    async def ready(self) -> None:
-        """Until its chain finalizes blocks. Raises Forgot."""
-        await self._known().ready()
+    async def ready(self) -> tuple[str, ...]:
+        """See `RegionGateway.ready`. Raises Forgot."""
+        return await self._known().ready()
 
     async def open_ties(self, from_s: int, until_s: int | None) -> None:
         """See `RegionGateway.open_ties`. Raises Forgot."""

@@ -36,9 +36,10 @@ class RemoteRegion:
         self._part = part
         self._fleets = tuple(fleets)
 
-    async def ready(self) -> None:
-        """Until its chain finalizes blocks."""
-        await persistently(lambda: self._actor.ready.remote(), self._begin)
+    async def ready(self) -> tuple[str, ...]:
+        """See `RegionGateway.ready`."""
+        absent: tuple[str, ...] = await persistently(lambda: self._actor.ready.remote(), self._begin)
+        return absent
 
     async def open_ties(self, from_s: int, until_s: int | None) -> None:
         """See `RegionGateway.open_ties`."""

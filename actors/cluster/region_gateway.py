@@ -98,9 +98,9 @@ class RegionGateway:
         self._fleets = tuple(fleets)
         self._intake = ReadingIntake(self._calls.genesis.chain_id, meter_keys.get)
 
-    async def ready(self) -> None:
-        """Until the region's chain finalizes blocks."""
-        await self._calls.ready()
+    async def ready(self) -> tuple[str, ...]:
+        """Until the region's chain finalizes blocks; the nodes that are not there after a while."""
+        return await self._calls.ready()
 
     async def close(self) -> None:
         """End the connections."""

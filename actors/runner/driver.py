@@ -62,8 +62,10 @@ class Driver:
         run, started = self._run, time.monotonic()
         homes = {name: run.folder.home(name) for name in run.scenario.organizations}
         self._regions = await self._backend.start(homes, run.parts)
-        await asyncio.gather(*(region.ready() for region in self._regions.values()))
+        absent = await asyncio.gather(*(region.ready() for region in self._regions.values()))
         self._events.add("chains_ready", seconds=round(time.monotonic() - started, 3))
+        for name in sorted({name for names in absent for name in names}):
+            self._events.add("validators_absent", organization=name, log=str(run.folder.logs / f"{name}.log"))
 
     async def _interval(self, number: int, heights: Mapping[str, int]) -> dict[str, int]:
         run, started = self._run, time.monotonic()

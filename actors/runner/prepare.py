@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 from actors.cases import MarketInterval
 from actors.cluster.backend import Part
@@ -13,6 +11,7 @@ from actors.fleet.case_plan import case_intervals
 from actors.fleet.devices import device_keys
 from actors.fleet.plan import FleetPlan, shards
 from actors.founding import found_consortium
+from actors.ports import free_ports
 from actors.runner.driver import Run
 from actors.runner.market import market_of
 from actors.runner.run_folder import RunFolder
@@ -82,8 +81,4 @@ def _ports(scenario: Scenario) -> Sequence[int]:
     count, first = len(scenario.organizations), scenario.cluster.port
     if first is not None:
         return range(first, first + count)
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((scenario.cluster.host, 0))
-        return [one.getsockname()[1] for one in sockets]
+    return free_ports(count, scenario.cluster.host)

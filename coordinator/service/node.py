@@ -129,12 +129,17 @@ class Node:
             stopping = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        server = await self._open(force_rejoin)
         try:
-            await self._work(stopping)
+            await self._serve(force_rejoin, stopping)
         except Exception as error:
             self._log.error("failed", reason=f"{type(error).__name__}: {error}")
             raise
+        self._log.info("stopped")
+
+    async def _serve(self, force_rejoin: bool, stopping: asyncio.Event) -> None:
+        server = await self._open(force_rejoin)
+        try:
+            await self._work(stopping)
         finally:
             await self._transport.stop()
             await server.stop(_GRACE_S)
@@ -145,7 +150,6 @@ class Node:
                 await host.close()
             for chain in self._followed.values():
                 await chain.close()
-        self._log.info("stopped")
 
     def _allow_files(self) -> None:
         """So many connections must never leave the ledger without a file."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.ports import free_ports
+from actors.ports import free_ports
 
 RAY = Path(sys.executable).with_name("ray")
 WITHIN_S = 240.0

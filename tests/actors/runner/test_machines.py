@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from benchmarks.ports import free_ports
+from actors.ports import free_ports
 from tests.actors.ray_nodes import descendants, ray_nodes, title, wait
 from tests.actors.runner.support import WITHIN_S, events, of_kind, scenario_file, start_run
 

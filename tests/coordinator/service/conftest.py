@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from actors.ports import free_ports
 from benchmarks.cluster import ORGANIZATIONS, Cluster
-from benchmarks.ports import free_ports
 
 PACE = {"delay_ms": 50, "heartbeat_ms": 100}
 

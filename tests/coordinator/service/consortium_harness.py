@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import yaml
 
+from actors.ports import free_ports
 from benchmarks.cluster import environment, gridaccord
-from benchmarks.ports import free_ports
 from coordinator.consensus.header import decode_header
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.audit import audit

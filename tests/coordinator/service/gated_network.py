@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 
-from benchmarks.ports import free_ports
+from actors.ports import free_ports
 from tests.coordinator.service.consortium_harness import ORGANIZATIONS, Consortium
 
 _PART_BYTES = 65_536

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ports import free_ports
+from actors.ports import free_ports
 from coordinator.ledger.records import Account
 from coordinator.settlement.escrow.types import Outcome, SettlementId
 from tests.coordinator.service import bills, manifests

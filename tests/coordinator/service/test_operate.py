@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.ports import free_ports
 from benchmarks.cluster import environment
-from benchmarks.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
