@@ -40,6 +40,7 @@ def test_the_log_of_a_node_whose_port_is_taken_says_so(tmp_path: Path) -> None:
         taken.listen()
         cluster.start("delta")
         assert cluster.processes["delta"].wait(30) != 0
-        last = [json.loads(line) for line in cluster.log("delta").splitlines() if '"failed"' in line][-1]
+        events = [json.loads(line) for line in cluster.log("delta").splitlines() if line.startswith("{")]
+        (last,) = (event for event in events if event["level"] == "error")
         assert last["event"] == "failed"
         assert str(cluster.ports["delta"]) in last["reason"]
