@@ -94,9 +94,9 @@ def test_a_key_for_which_anyone_can_sign_is_refused(y: int, sign: int) -> None:
 
 
 def test_the_identity_signs_for_nobody() -> None:
-    """Without the refusal, this signature, which needs no private key, is valid for every message."""
+    """By the equation alone this signature, which needs no private key, is valid for every message."""
     chain, key, signature = Chain(), bytes([1]) + bytes(31), bytes([1]) + bytes(63)
-    assert chain.scheme.verify(key, b"anything", signature)
+    assert not chain.scheme.verify(key, b"anything", signature)
     rotation = pb.NewKey(public_key=key, possession=signature).SerializeToString()
     assert codes(chain.add(chain.transaction("bob", "rotate_key", rotation))) == ["bad_key"]
 
