@@ -98,7 +98,7 @@ def test_the_identity_signs_for_nobody() -> None:
     chain, key, signature = Chain(), bytes([1]) + bytes(31), bytes([1]) + bytes(63)
     assert not chain.scheme.verify(key, b"anything", signature)
     rotation = pb.NewKey(public_key=key, possession=signature).SerializeToString()
-    assert codes(chain.add(chain.transaction("bob", "rotate_key", rotation))) == ["bad_key"]
+    assert codes(chain.add(chain.transaction("bob", "rotate_key", rotation))) == ["no_possession"]
 
 
 @given(st.binary(min_size=32, max_size=32))
