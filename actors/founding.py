@@ -86,6 +86,7 @@ def found_consortium(
         step_blocks=market.step_blocks,
         absent_blocks=market.absent_blocks,
         round_limit=market.round_limit,
+        fallback=market.fallback,
         imbalance_spread=round(market.imbalance_spread_per_mwh * MICRO) << PRICE_BITS,
     )
     consortium = Consortium(

@@ -66,6 +66,8 @@ class FaultKind(StrEnum):
     """Nothing that a region says reaches the hub: it clears alone, under the consortium's fallback."""
     ISLANDED = "islanded"
     """All of a region's tie-lines are open, announced an interval ahead: it is coupled as an island of its own."""
+    LINE_OUTAGE = "line_outage"
+    """One tie-line is out of service, which a region at its end announces an interval ahead."""
     BYZANTINE = "byzantine"
     """These validators equivocate from this interval on."""
     LYING_METERS = "lying_meters"
@@ -86,13 +88,17 @@ class Fault(Strict):
     """The organization whose validators it is about."""
     region: str | None = None
     """The region that it is about."""
+    line: str | None = None
+    """The tie-line that it is about, by its id in the case; `region` is at one of its ends."""
     share: Share | None = None
     """Of all meters."""
 
     @property
     def target(self) -> str:
         """What it is about, for people."""
-        return f"{self.share:.1%} of meters" if self.share is not None else str(self.validators or self.region)
+        if self.share is not None:
+            return f"{self.share:.1%} of meters"
+        return str(self.validators or self.line or self.region)
 
     def lasts(self, interval: int) -> bool:
         """Whether it is on in an interval, by its number."""
@@ -101,24 +107,28 @@ class Fault(Strict):
     @model_validator(mode="after")
     def _names_its_target(self) -> Fault:
         wanted = _TARGETS[self.kind]
-        given = [name for name in ("validators", "region", "share") if getattr(self, name) is not None]
-        if given != [wanted]:
-            raise ValueError(f"{self.kind} names {wanted}, and nothing else; {', '.join(given) or 'nothing'} is given")
-        if self.kind is FaultKind.ISLANDED and not self.interval:
-            raise ValueError("islanded is announced an interval ahead: from interval 1 on, not 0")
+        given = tuple(name for name in ("validators", "region", "line", "share") if getattr(self, name) is not None)
+        if given != wanted:
+            names, said = " and ".join(wanted), ", ".join(given) or "nothing"
+            raise ValueError(f"{self.kind} names {names}, and nothing else; {said} is given")
+        if self.kind in OUTAGES and not self.interval:
+            raise ValueError(f"{self.kind} is announced an interval ahead: from interval 1 on, not 0")
         return self
 
 
 _TARGETS = {
-    FaultKind.KILL_VALIDATORS: "validators",
-    FaultKind.BYZANTINE: "validators",
-    FaultKind.KILL_FLEET: "region",
-    FaultKind.SILENT: "region",
-    FaultKind.ISLANDED: "region",
-    FaultKind.LYING_METERS: "share",
-    FaultKind.LATE_READINGS: "share",
+    FaultKind.KILL_VALIDATORS: ("validators",),
+    FaultKind.BYZANTINE: ("validators",),
+    FaultKind.KILL_FLEET: ("region",),
+    FaultKind.SILENT: ("region",),
+    FaultKind.ISLANDED: ("region",),
+    FaultKind.LINE_OUTAGE: ("region", "line"),
+    FaultKind.LYING_METERS: ("share",),
+    FaultKind.LATE_READINGS: ("share",),
 }
-LASTING = (FaultKind.SILENT, FaultKind.ISLANDED, FaultKind.LYING_METERS, FaultKind.LATE_READINGS)
+OUTAGES = (FaultKind.ISLANDED, FaultKind.LINE_OUTAGE)
+"""Those that change what is connected, and are announced."""
+LASTING = (*OUTAGES, FaultKind.SILENT, FaultKind.LYING_METERS, FaultKind.LATE_READINGS)
 """Those that are on for some intervals and then over."""
 
 
@@ -135,6 +145,8 @@ class Market(Strict):
     absent_blocks: Annotated[int, Field(ge=1)] = 20
     """The same for a region that was absent before."""
     round_limit: Annotated[int, Field(ge=1)] = 20
+    fallback: Literal["zero_exchange", "held"] = "zero_exchange"
+    """What the others reckon with for a region that an interval goes on without: nothing, or what it last agreed to."""
 
 
 class Cluster(Strict):

@@ -25,6 +25,11 @@ from topology.grid import Grid
 PARTITION_SEED = 1
 
 
+def tie_name(branch_id: str) -> str:
+    """What a tie-line is called where it stands beside resources."""
+    return f"tie-{branch_id}"
+
+
 @dataclass(frozen=True)
 class Interconnection:
     """What is public about a cut: boundary buses region by region, tie-lines and controllable links between them.
@@ -60,7 +65,7 @@ class Interconnection:
     @property
     def tie_names(self) -> tuple[str, ...]:
         """What tie-lines are called where they stand beside resources: `tie-<id>`."""
-        return tuple(f"tie-{tie}" for tie in self.tie_ids)
+        return tuple(map(tie_name, self.tie_ids))
 
     def without_ties(self, names: Collection[str]) -> Interconnection:
         """The same with these tie-lines open. Boundary buses keep their positions, and may be islands now.

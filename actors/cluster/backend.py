@@ -35,7 +35,7 @@ class RegionHandle(Protocol):
     async def ready(self) -> tuple[str, ...]:
         """See `RegionGateway.ready`."""
 
-    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+    async def open_ties(self, from_s: int, until_s: int | None, only: str | None) -> None:
         """See `RegionGateway.open_ties`."""
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:

@@ -112,9 +112,9 @@ class RegionActor:
         """See `RegionGateway.ready`. Raises Forgot."""
         return await self._known().ready()
 
-    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+    async def open_ties(self, from_s: int, until_s: int | None, only: str | None) -> None:
         """See `RegionGateway.open_ties`. Raises Forgot."""
-        await self._known().open_ties(from_s, until_s)
+        await self._known().open_ties(from_s, until_s, only)
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`. Raises Forgot."""

@@ -41,9 +41,9 @@ class RemoteRegion:
         absent: tuple[str, ...] = await persistently(lambda: self._actor.ready.remote(), self._begin)
         return absent
 
-    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+    async def open_ties(self, from_s: int, until_s: int | None, only: str | None) -> None:
         """See `RegionGateway.open_ties`."""
-        await persistently(lambda: self._actor.open_ties.remote(from_s, until_s), self._begin)
+        await persistently(lambda: self._actor.open_ties.remote(from_s, until_s, only), self._begin)
 
     async def run_interval(self, interval: Interval, from_height: int) -> RegionInterval:
         """See `RegionGateway.run_interval`."""

@@ -106,12 +106,14 @@ class RegionGateway:
         """End the connections."""
         await self._calls.close()
 
-    async def open_ties(self, from_s: int, until_s: int | None) -> None:
+    async def open_ties(self, from_s: int, until_s: int | None, only: str | None) -> None:
         """Announce that the region's ends of tie-lines are open from an interval on, and until which, if it is known.
+
+        All of them, or one by its name.
 
         Raises IntervalRefused, CallFailed.
         """
-        ties = self._ties()
+        ties = [tie for tie in self._ties() if only in (None, tie)]
         words = [Outage(tie, from_s, True) for tie in ties]
         if until_s is not None:
             words += [Outage(tie, until_s, False) for tie in ties]

@@ -12,8 +12,8 @@ from actors.results.tables import Row
 
 EVENTS = "events.jsonl"
 PHASES = ("offers", "coupling", "dispatch", "readings")
-_OF_FAULTS = ("fault", "recovered", "refused_readings", "refused_dispatch", "bills_open")
-_TARGETS = ("target", "device", "resource", "region")
+_OF_FAULTS = ("fault", "recovered", "refused_readings", "refused_dispatch", "bills_open", "validators_absent")
+_TARGETS = ("target", "device", "resource", "region", "organization")
 """What an event is about: the first of these that it has."""
 _COMMON = ("at", "elapsed_s", "kind", "fault", "number", "interval")
 

@@ -11,8 +11,9 @@ from actors.cluster.backend import Backend, Part, RegionHandle
 from actors.cluster.region_gateway import RegionInterval
 from actors.runner.events import Events
 from actors.runner.run_folder import RunFolder
-from actors.scenario import LASTING, Fault, FaultKind, Scenario, faults_at
+from actors.scenario import LASTING, OUTAGES, Fault, FaultKind, Scenario, faults_at
 from coordinator.settlement.interval.topics import Interval
+from topology.regions import tie_name
 
 _BILLS_S = 15.0
 """How long the bills of the last interval may take; readings that never come keep them open for ever."""
@@ -72,7 +73,7 @@ class Driver:
         interval, silent = run.intervals[number], self._silent(number)
         self._events.add("interval_opened", interval=run.times[number], number=number)
         self._tell_lasting(number)
-        await self._announce_islands(number + 1)
+        await self._announce_outages(number + 1)
         speaking = [region for region in self._regions if region not in silent]
         work = [asyncio.ensure_future(self._regions[name].run_interval(interval, heights[name])) for name in speaking]
         try:
@@ -97,13 +98,14 @@ class Driver:
         }
         return [region for region in self._regions if region in named]
 
-    async def _announce_islands(self, number: int) -> None:
-        """Of regions whose tie-lines are open from this interval on."""
+    async def _announce_outages(self, number: int) -> None:
+        """Of tie-lines that are open from this interval on: one, or all of a region."""
         starts = dict(enumerate(interval.start_s for interval in self._run.intervals))
         for fault in faults_at(self._run.scenario.faults, number):
-            if fault.kind is FaultKind.ISLANDED and fault.region is not None and number in starts:
+            if fault.kind in OUTAGES and fault.region is not None and number in starts:
                 until_s = starts.get(number + fault.intervals)
-                await self._regions[fault.region].open_ties(starts[number], until_s)
+                only = None if fault.line is None else tie_name(fault.line)
+                await self._regions[fault.region].open_ties(starts[number], until_s, only)
 
     def _tell_lasting(self, number: int) -> None:
         for fault in self._run.scenario.faults:

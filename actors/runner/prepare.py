@@ -13,7 +13,7 @@ from actors.fleet.plan import FleetPlan, shards
 from actors.founding import found_consortium
 from actors.ports import free_ports
 from actors.runner.driver import Run
-from actors.runner.market import market_of
+from actors.runner.market import ScenarioMarket, market_of
 from actors.runner.run_folder import RunFolder
 from actors.scenario import FaultKind, Scenario
 from coordinator.service.errors import ConfigurationError
@@ -25,7 +25,7 @@ _REGIONS_TO_BEGIN = 2
 def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     """Make or check the run's folder. Raises ConfigurationError, GridError, OfferError, FleetError, FileExistsError."""
     market = market_of(scenario, read_case(scenario.case))
-    _check_faults(scenario, market.regions)
+    _check_faults(scenario, market)
     _check_silence(scenario, len(market.regions), len(market.intervals))
     _check_past(scenario, market.intervals[-1])
     keys = {region: dict(device_keys(plan)) for region, plan in market.plans.items()}
@@ -50,13 +50,27 @@ def _part(scenario: Scenario, folder: RunFolder, owner: str, plan: FleetPlan, ke
     return Part(plan.region, folder.home(owner), fleets, folder.snapshots(plan.region, len(fleets)), keys)
 
 
-def _check_faults(scenario: Scenario, regions: Sequence[str]) -> None:
+def _check_faults(scenario: Scenario, market: ScenarioMarket) -> None:
+    regions = market.regions
     for fault in scenario.faults:
         if fault.region is not None and fault.region not in regions:
             raise ConfigurationError(f"fault {fault.kind}: region {fault.region} is not one of {', '.join(regions)}")
         if fault.validators is not None and fault.validators not in scenario.organizations:
             known = ", ".join(scenario.organizations)
             raise ConfigurationError(f"fault {fault.kind}: validators {fault.validators} are not one of {known}")
+        if fault.line is not None and fault.line not in _tie_lines(market, fault.region):
+            known = ", ".join(_tie_lines(market, fault.region))
+            raise ConfigurationError(
+                f"fault {fault.kind}: {fault.line} is no tie-line of region {fault.region}; it has {known}"
+            )
+
+
+def _tie_lines(market: ScenarioMarket, region: str | None) -> list[str]:
+    """Branches in service with one end in a region."""
+    of = market.region_of_bus
+    branches = [branch for branch in market.case.grid.branches if branch.in_service]
+    ends = [(branch.id, (of[branch.from_bus], of[branch.to_bus])) for branch in branches]
+    return [name for name, (here, there) in ends if here != there and region in (here, there)]
 
 
 def _check_silence(scenario: Scenario, regions: int, intervals: int) -> None:

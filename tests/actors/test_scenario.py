@@ -55,6 +55,9 @@ def test_what_is_resolved_reads_as_the_same_scenario(tmp_path: Path) -> None:
         ("cluster: {hosts: {alpha: 10.0.0.1}, port: 7101}\n", "names each of alpha, bravo, charlie, delta"),
         ("faults: [{kind: islanded, interval: 0, region: '1'}]\n", "an interval ahead"),
         ("faults: [{kind: kill_validators, interval: 1}]\n", "kill_validators names validators"),
+        ("faults: [{kind: line_outage, interval: 1, region: '1'}]\n", "line_outage names region and line"),
+        ("faults: [{kind: line_outage, interval: 0, region: '1', line: '24'}]\n", "an interval ahead"),
+        ("market: {fallback: hope}\n", "market.fallback"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:

@@ -23,14 +23,19 @@ WITHIN_S = 400.0
 """Suits a machine several times slower than one left alone."""
 
 
-def scenario_file(folder: Path, *, intervals: int, west: bool = False, **changes: object) -> Path:
+def scenario_file(
+    folder: Path, *, intervals: int, west: bool = False, parallel: bool = False, **changes: object
+) -> Path:
     """A cheap unit in the north, a dear one, a battery and the demand in the south; with a west, a unit there as well.
 
-    Two regions begin an interval at least: where one is to be silent, there are three.
+    Two regions begin an interval at least: where one is to be silent, there are three. `parallel` adds a second line
+    between north and south.
     """
     buses = [Bus("a", area="north"), Bus("b", DEMAND_MW[0], area="south")]
     units = [Resource("G", "a", 0.0, 90.0), Resource("H", "b", 0.0, 90.0)]
     branches = [Branch("1", "a", "b", 0.0, 0.1, ratings=Ratings(50.0))]
+    if parallel:
+        branches.append(Branch("3", "a", "b", 0.0, 0.2, ratings=Ratings(50.0)))
     if west:
         buses.append(Bus("c", area="west"))
         units.append(Resource("K", "c", 0.0, 20.0))

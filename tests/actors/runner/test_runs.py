@@ -97,6 +97,31 @@ def test_a_region_is_an_island_for_an_interval_and_coupled_all_the_same(tmp_path
     assert [any(item.amount for item in one.regions) for one in agreed] == [True, False, True]
 
 
+def test_a_tie_line_is_out_for_an_interval_and_the_other_one_carries_what_it_can(tmp_path: Path) -> None:
+    faults = [{"kind": "line_outage", "interval": 1, "region": "south", "line": "3"}]
+    scenario = scenario_file(tmp_path, intervals=3, parallel=True, faults=faults)
+    said = run(scenario, tmp_path / "run", "--in-process")
+    assert [one["alone"] for one in of_kind(said, "interval_ended")] == [[], [], []]
+    assert [(one["target"], one["number"]) for one in of_kind(said, "fault")] == [("3", 1)]
+    assert [one["number"] for one in of_kind(said, "recovered", fault="line_outage")] == [2]
+    record = read_run(tmp_path / "run")
+    assert [tuple(ended.ties_out) for ended in record.hub.ended] == [(), ("tie-3",), ()]
+    checks = MarketChecks(record)
+    checks.run()
+    assert [failure for check in checks.checks for failure in check.failures] == []
+    agreed = [one.agreement.agreed for one in record.hub.ended if one.agreement is not None]
+    assert all(any(item.amount for item in one.regions) for one in agreed), "they trade over the line that is left"
+
+
+def test_a_line_that_is_no_tie_line_of_the_region_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    faults = [{"kind": "line_outage", "interval": 1, "region": "north", "line": "2"}]
+    process = start_run(scenario_file(tmp_path, intervals=2, west=True, faults=faults), tmp_path / "run")
+    assert process.wait(WITHIN_S) != 0
+    problem = (tmp_path / "run").with_suffix(".err").read_text(encoding="utf-8")
+    assert "2 is no tie-line of region north; it has 1" in " ".join(problem.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     scenario, folder = scenario_file(tmp_path, intervals=3), tmp_path / "run"
     first = start_run(scenario, folder)

@@ -53,7 +53,9 @@ def test_a_sweep_goes_on_without_a_node_that_is_killed_and_then_with_new_seeds(t
         table = pq.read_table(results / "results.parquet")
         longer = sweep_file(tmp_path, intervals=HOURS, seeds=[1, 2, 3, 4, 5])
         stopped = start_sweep(longer, "-o", results, "--address", nodes.address, "--resume")
-        wait(lambda: len(list((results / "done").iterdir())) > 6 or stopped.poll() is not None, "a new combination")
+        wait(
+            lambda: len(list((results / "done").glob("*.json"))) > 6 or stopped.poll() is not None, "a new combination"
+        )
         stopped.send_signal(signal.SIGINT)
         assert "interrupted; go on with: gridaccord sweep" in stopped.communicate(timeout=WITHIN_S)[1]
         assert stopped.returncode == 130
