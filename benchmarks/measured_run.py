@@ -29,10 +29,13 @@ from actors.scenario import Devices, Market, Scenario
 from benchmarks.cases import Row
 from benchmarks.process_clocks import Clocks, Role, clocks, grown, peak_mb, processes
 from benchmarks.run_parts import RayParts, encoded_bytes, measure_parts, measure_ray
+from coordinator.service.home import Pace
 
 KIND = "run"
 CASE = Path(__file__).resolve().parent.parent / "examples" / "rts_gmlc" / "2020-01-27"
 PHASES = ("offers", "coupling", "dispatch", "readings")
+_HEARTBEAT_MS = 500
+"""Between empty blocks of a chain among three; among more, so many times longer: they share four processes."""
 _PATIENT_BLOCKS = 100_000
 """No region is gone on without: a slow machine must not change what is computed."""
 
@@ -79,6 +82,7 @@ class Config:
             regions=str(self.regions),
             intervals=self.intervals,
             devices=Devices(meters=self.devices),
+            pace=Pace(delay_ms=200, heartbeat_ms=_HEARTBEAT_MS * max(3, self.regions) // 3),
             market=Market(step_blocks=_PATIENT_BLOCKS, absent_blocks=_PATIENT_BLOCKS),
         )
 
