@@ -22,7 +22,7 @@ from actors.fleet.orders import Refusal, make_order
 from coordinator.consensus.signing import Ed25519Scheme
 from coordinator.ledger.block import decode_block, decode_payload
 from coordinator.ledger.genesis import machine_of, start
-from coordinator.ledger.readings import MeterBatch, decode_batch
+from coordinator.ledger.readings import MeterBatch, SignedColumn, decode_batch
 from coordinator.ledger.receipt import decode_receipt
 from coordinator.ledger.transaction import SignedTransaction
 from coordinator.market.fixed_point import PRICE_BITS
@@ -36,6 +36,8 @@ from coordinator.settlement.interval.topics import ALONE, Interval, Step, Topic
 from protos.gridaccord.v1 import ledger_pb2 as ledger_pb
 from protos.gridaccord.v1 import service_pb2 as pb
 
+_COLUMNS_A_BATCH = 2**12
+"""All validators check a batch before it is final: a longer one is not within the deadline of a call on two cores."""
 _TOO_LATE = ("gate_closed", "no_such_interval")
 
 
@@ -229,11 +231,16 @@ class RegionGateway:
     # Readings.
 
     async def _deliver(self, batch: MeterBatch) -> tuple[int, list[RefusedReading]]:
-        """Readings of one fleet, until they are final: how many, and what was left out.
+        """Readings of one fleet, until they are final: how many, and what was left out. Raises IntervalRefused."""
+        count, (columns, refused) = 0, self._intake.sift(batch.columns, int(time.time()))
+        for first in range(0, len(columns), _COLUMNS_A_BATCH):
+            passed, left_out = await self._deliver_some(columns[first : first + _COLUMNS_A_BATCH])
+            count, refused = count + passed, refused + left_out
+        return count, refused
 
-        Raises IntervalRefused where a refusal is about none of them.
-        """
-        columns, refused = self._intake.sift(batch.columns, int(time.time()))
+    async def _deliver_some(self, columns: tuple[SignedColumn, ...]) -> tuple[int, list[RefusedReading]]:
+        """In one batch. Raises IntervalRefused where a refusal is about none of them."""
+        refused: list[RefusedReading] = []
         while columns:
             try:
                 reply = await self._calls.deliver(MeterBatch(os.urandom(16), columns))

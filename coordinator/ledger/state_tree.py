@@ -163,6 +163,10 @@ class StateTree:
         limit = len(prefix) * _BITS
         return _descend(self._root, prefix, limit)[1] is _descend(other._root, prefix, limit)[1]
 
+    def part(self, prefix: bytes) -> object:
+        """Stands for all that is under a prefix: the same object in two trees means that nothing there was written."""
+        return None if self._root is None else _descend(self._root, prefix, len(prefix) * _BITS)[1]
+
     @property
     def root(self) -> bytes:
         """The root hash; hashes what changed since it was last asked for."""

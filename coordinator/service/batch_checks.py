@@ -21,12 +21,13 @@ from coordinator.ledger.handlers import READINGS
 from coordinator.ledger.readings import (
     MeterBatch,
     PendingReadings,
-    check_columns,
+    check_places,
     check_signature,
     check_times,
     decode_batch,
     reading_rules,
 )
+from coordinator.ledger.records import DEVICE
 from coordinator.ledger.state import Applied, LedgerState
 from coordinator.ledger.store import Store
 from coordinator.ledger.transaction import SignedTransaction
@@ -39,6 +40,7 @@ _PROPOSED_READINGS = 2**17
 _DECODED_READINGS = 2**20
 _SIGNATURES = 2**18
 _PASSED = 4
+_NOTHING = object()
 
 _Below = tuple[int | None, tuple[bytes, ...]]
 """Height of the last block of the ledger with readings, and roots above it that are about the same devices."""
@@ -60,6 +62,8 @@ class _Copy:
         self.commitment = batch.commitment
         self.devices = frozenset(signed.column.device for signed in batch.columns)
         self.holds_after: deque[_Below] = deque(maxlen=_PASSED)
+        self.signed_under: object = _NOTHING
+        """The devices, as a part of the state's tree, whose signatures it has."""
 
 
 class RememberedSignatures:
@@ -114,7 +118,7 @@ class BatchChecks:
         copy = _Copy(decode_batch(encoded))
         if copy.commitment != wanted.commitment:
             raise ReadingsRefused(_ANOTHER)
-        self._check_signatures(copy.batch, state)
+        self._check_signatures(copy, state)
         self._file.put(wanted.root, encoded, state.header.height)
         self._remember(copy)
 
@@ -124,7 +128,7 @@ class BatchChecks:
         if copy is None or copy.commitment != wanted.commitment:
             return None
         try:
-            self._check_signatures(copy.batch, state)
+            self._check_signatures(copy, state)
         except ReadingsRefused:
             return None
         return copy.batch
@@ -140,10 +144,15 @@ class BatchChecks:
         self.drop([root for root in self._file.before(height) if root not in in_use])
         return self._file.sizes()
 
-    def _check_signatures(self, batch: MeterBatch, state: LedgerState) -> None:
+    def _check_signatures(self, copy: _Copy, state: LedgerState) -> None:
+        """Raise ReadingsRefused unless they are of the devices of this state; done once while those stay the same."""
+        known = state.tree.part(DEVICE)
+        if copy.signed_under is known:
+            return
         key = device_keys(state)
-        for signed in batch.columns:
+        for signed in copy.batch.columns:
             check_signature(signed, key(signed.column.device), state.header.chain_id, self._scheme)
+        copy.signed_under = known
 
     def _load(self, root: bytes) -> _Copy | None:
         copy = self._decoded.get(root)
@@ -241,8 +250,8 @@ class BatchChecks:
         (committed,) = self._connection.execute("SELECT max(height) FROM reading_batches").fetchone()
         related = tuple(root for root in below if not copy.devices.isdisjoint(self._needed(root).devices))
         rules, place = reading_rules(state.view), (committed, related)
+        self._check_signatures(copy, state)
         if place in copy.holds_after:
-            self._check_signatures(copy.batch, state)
             for signed in copy.batch.columns:
                 check_times(signed.column, rules, now_s)
             return
@@ -250,15 +259,7 @@ class BatchChecks:
         for root in related:
             for signed in self._needed(root).batch.columns:
                 pending.add(signed.column)
-        check_columns(
-            copy.batch,
-            pending,
-            device_keys(state),
-            rules=rules,
-            now_s=now_s,
-            chain_id=state.header.chain_id,
-            scheme=self._scheme,
-        )
+        check_places(copy.batch, pending, rules, now_s)
         copy.holds_after.append(place)
 
     def _roots(self, above: Sequence[Above]) -> list[bytes]:

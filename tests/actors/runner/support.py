@@ -18,7 +18,7 @@ from topology.grid import Branch, Bus, Case, CostRow, Grid, Ratings, Resource, S
 
 GRIDACCORD = Path(sys.executable).with_name("gridaccord")
 METERS = 12
-DEMAND_MW = (60.0, 80.0, 70.0, 90.0)
+DEMAND_MW = (60.0, 80.0, 70.0, 90.0, 65.0, 85.0, 75.0, 80.0, 60.0)
 WITHIN_S = 400.0
 """Suits a machine several times slower than one left alone."""
 

@@ -97,6 +97,29 @@ def test_a_region_is_an_island_for_an_interval_and_coupled_all_the_same(tmp_path
     assert [any(item.amount for item in one.regions) for one in agreed] == [True, False, True]
 
 
+def test_on_ray_a_region_is_silent_then_an_island_and_back_each_time_while_meters_lie(tmp_path: Path) -> None:
+    faults = [
+        {"kind": "silent", "interval": 1, "intervals": 3, "region": "south"},
+        {"kind": "islanded", "interval": 5, "intervals": 3, "region": "south"},
+        {"kind": "lying_meters", "interval": 1, "intervals": 7, "share": 0.01},
+    ]
+    scenario = scenario_file(
+        tmp_path, intervals=9, west=True, faults=faults, devices={"meters": 400}, market={"step_blocks": 20}
+    )
+    said = run(scenario, tmp_path / "run", "--json")
+    through = of_kind(said, "interval_ended")
+    assert [one["alone"] for one in through] == [[], *[["south"]] * 3, *[[]] * 5]
+    record = read_run(tmp_path / "run")
+    assert [len(ended.ties_out) for ended in record.hub.ended] == [*[0] * 5, *[2] * 3, 0]
+    recovered = {(one["fault"], one["number"]) for one in of_kind(said, "recovered")}
+    assert recovered == {("silent", 4), ("islanded", 8), ("lying_meters", 8)}
+    liars = {one["device"] for one in of_kind(said, "refused_readings")}
+    assert 1 <= len(liars) <= 8, "one in a hundred"
+    printed = json.loads((tmp_path / "run.out").read_text(encoding="utf-8"))
+    assert printed["verified"], "nothing that was settled is lost, bills and all"
+    assert printed["failures"] == []
+
+
 def test_a_tie_line_is_out_for_an_interval_and_the_other_one_carries_what_it_can(tmp_path: Path) -> None:
     faults = [{"kind": "line_outage", "interval": 1, "region": "south", "line": "3"}]
     scenario = scenario_file(tmp_path, intervals=3, parallel=True, faults=faults)

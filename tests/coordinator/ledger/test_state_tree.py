@@ -116,6 +116,8 @@ def test_trees_share_what_is_under_a_prefix_until_it_is_written(
     after = before.set(key, b"something else")
     if key.startswith(prefix):
         assert not after.shares(before, prefix)
+        assert after.part(prefix) is not before.part(prefix)
     elif any(other.startswith(prefix) for other in entries):
         assert after.shares(before, prefix)
+        assert after.part(prefix) is before.part(prefix)
     assert before.shares(before, prefix)
