@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -166,8 +167,9 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Criterion]:
 
 def _growth(rows: Sequence[Row]) -> Iterator[Criterion]:
     """The two largest numbers of devices in as many regions. Wall time of a shared machine is only aimed at."""
-    first = rows[0]["regions"] if rows else 0
-    found = sorted((row for row in rows if row["regions"] == first), key=lambda row: float(str(row["devices"])))
+    times = Counter(row["regions"] for row in rows)
+    grown = max(times, key=lambda regions: times[regions], default=0)
+    found = sorted((row for row in rows if row["regions"] == grown), key=lambda row: float(str(row["devices"])))
     if len(found) < 2:
         return
     small, large = found[-2:]
