@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections.abc import Iterator
@@ -27,19 +28,10 @@ def _bound(held: ExitStack, host: str) -> Iterator[int]:
         one = socket.socket()
         try:
             one.bind((host, port))
-        except OSError:
+        except OSError as error:
             one.close()
-            if not _is_of_this_machine(host):
+            if error.errno != errno.EADDRINUSE:
                 raise
             continue
         held.enter_context(one)
         yield port
-
-
-def _is_of_this_machine(host: str) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind((host, 0))
-        except OSError:
-            return False
-    return True

@@ -1,7 +1,7 @@
 """A proxy that holds bytes back: what comes on one connection leaves on another one a delay later, in order.
 
-It shares two cores with the nodes whose delays it makes, and all of them send at once: so it is one loop over sockets
-and a heap, a tenth of what asyncio takes for a message. `select` waits to the microsecond, where epoll wakes on the
+It shares the cores with the nodes whose delays it makes, and all of them send at once: so it is one loop over sockets
+and a heap, with nothing between. `select` waits to the microsecond, where epoll wakes on the
 next whole millisecond and three delays would be up to 3 ms longer.
 """
 

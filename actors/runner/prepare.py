@@ -32,9 +32,9 @@ def prepare(scenario: Scenario, folder: RunFolder, *, resume: bool) -> Run:
     if resume:
         folder.check(scenario)
     else:
+        ports = _ports(scenario)
         folder.begin(scenario)
         meters = {name: list(of.items()) for name, of in keys.items()}
-        ports = _ports(scenario)
         found_consortium(scenario, market.regions, market.intervals, meters, ports, folder.consortium)
     return Run(
         scenario,
@@ -91,8 +91,12 @@ def _check_past(scenario: Scenario, last: MarketInterval) -> None:
 
 
 def _ports(scenario: Scenario) -> Sequence[int]:
-    """One for each organization: those that the scenario says, or what is free on this machine."""
+    """One for each organization: those that the scenario says, or what is free here. Raises ConfigurationError."""
     count, first = len(scenario.organizations), scenario.cluster.port
     if first is not None:
         return range(first, first + count)
-    return free_ports(count, scenario.cluster.host)
+    try:
+        return free_ports(count, scenario.cluster.host)
+    except OSError as error:
+        remedy = "give an address of this machine, or cluster.port, the first of free ports"
+        raise ConfigurationError(f"cluster.host {scenario.cluster.host}: {error}; {remedy}") from None

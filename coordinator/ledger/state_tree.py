@@ -158,10 +158,7 @@ class StateTree:
 
     def shares(self, other: StateTree, prefix: bytes) -> bool:
         """Whether nothing under a prefix was written between these trees; only True means anything. Takes no time."""
-        if self._root is None or other._root is None:
-            return self._root is other._root
-        limit = len(prefix) * _BITS
-        return _descend(self._root, prefix, limit)[1] is _descend(other._root, prefix, limit)[1]
+        return self.part(prefix) is other.part(prefix)
 
     def part(self, prefix: bytes) -> object:
         """Stands for all that is under a prefix: the same object in two trees means that nothing there was written."""

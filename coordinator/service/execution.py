@@ -71,10 +71,6 @@ class Payloads:
         """Nothing refers to it any more."""
         self._bytes -= len(self._kept.pop(digest, b""))
 
-    def digests(self) -> tuple[bytes, ...]:
-        """Those in memory, the oldest first."""
-        return tuple(self._kept)
-
 
 class Execution:
     """The states after the last delivered block and after the blocks above it that this node has executed."""

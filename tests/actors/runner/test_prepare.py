@@ -10,7 +10,7 @@ import pytest
 from actors.runner.market import market_of
 from actors.runner.prepare import prepare
 from actors.runner.run_folder import RunFolder
-from actors.scenario import Battery, Fault, FaultKind, Scenario
+from actors.scenario import Battery, Cluster, Fault, FaultKind, Scenario
 from coordinator.service.errors import ConfigurationError
 from tests.actors.support import two_buses
 from topology.case_files import read_case
@@ -47,6 +47,15 @@ def test_silence_that_leaves_nobody_to_begin_an_interval_is_refused(tmp_path: Pa
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(ConfigurationError, match="in interval 1 1 of 2 regions speak"):
         prepare(Scenario(name="silence", case=path, faults=(silent,)), folder, resume=False)
+    assert not folder.path.exists()
+
+
+def test_an_address_of_another_machine_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Regression: it was an error of the system without a name, and left a folder that could not be used again."""
+    path = case(tmp_path / "case", datetime(2020, 5, 1, tzinfo=UTC), minutes=60, count=1)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=r"cluster.host 192.0.2.1: .*; give an address of this machine"):
+        prepare(Scenario(name="far", case=path, cluster=Cluster(host="192.0.2.1")), folder, resume=False)
     assert not folder.path.exists()
 
 
