@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coordinator.ledger.errors import StoreCorrupt, StoreError, StoreFull
 
-FORMAT = b"gridaccord-ledger-1"
+FORMAT = b"gridaccord-ledger-2"
 TABLES = {
     "meta": "name TEXT PRIMARY KEY, value BLOB NOT NULL",
     "blocks": "height INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, payload_digest BLOB NOT NULL,"
@@ -25,8 +25,6 @@ TABLES = {
     "history_nodes": "level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)",
     "state": "key BLOB PRIMARY KEY, value BLOB NOT NULL",
     "base_state": "key BLOB PRIMARY KEY, value BLOB NOT NULL",
-    "journal": "sequence INTEGER PRIMARY KEY, record BLOB NOT NULL, checksum BLOB NOT NULL",
-    "pending_payloads": "digest BLOB PRIMARY KEY, payload BLOB NOT NULL",
     "reading_batches": "height INTEGER, place INTEGER, salt_seed BLOB NOT NULL, PRIMARY KEY (height, place)",
     "reading_columns": "height INTEGER, place INTEGER, number INTEGER, size INTEGER NOT NULL,"
     " signature BLOB NOT NULL, PRIMARY KEY (height, place, number)",
@@ -36,7 +34,7 @@ TABLES = {
 }
 """Columns by table; all are STRICT, so that a value of another type is corruption and not a surprise."""
 
-_WITH_ROWID = ("blocks", "certificates", "boundaries", "journal", "pending_payloads", "receipts")
+_WITH_ROWID = ("blocks", "certificates", "boundaries", "receipts")
 _INDICES = {
     "blocks_by_payload": "CREATE INDEX blocks_by_payload ON blocks (payload_digest)",
     "readings_by_batch": "CREATE INDEX readings_by_batch ON readings (height, place, leaf)",
@@ -88,7 +86,8 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
             raise StoreCorrupt(f"{path}: {kind} {missing[0]} is missing; this is no ledger, or a damaged one")
     row = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     if row is None or row[0] != FORMAT:
-        raise StoreCorrupt(f"{path}: table meta, format: not {FORMAT.decode()}")
+        stored = None if row is None else row[0]
+        raise StoreCorrupt(f"{path}: table meta, format: {stored!r}; this software reads {FORMAT!r}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -52,7 +52,7 @@ class StoreError(RuntimeError):
 
 
 class StoreCorrupt(StoreError):
-    """Stored bytes are not what was written, other than at the torn end of the journal."""
+    """Stored bytes are not what was written."""
 
 
 class StoreFull(StoreError):
@@ -61,6 +61,10 @@ class StoreFull(StoreError):
 
 class SigningRefused(RuntimeError):
     """A vote that conflicts with one signed before, or that lies at or below the guard's floor."""
+
+
+class JournalCorrupt(StoreError):
+    """The journal is missing, of another key or chain, or damaged before its end."""
 
 
 class GuardCorrupt(StoreError):

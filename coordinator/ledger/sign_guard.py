@@ -1,10 +1,12 @@
 """The last line of defence against equivocation: a small file next to the key that remembers what it signed.
 
 Independent of the journal: even if that is lost, restored from a backup or wrong, no vote leaves that conflicts with
-an earlier one. The file begins with chain and key, then has one record of fixed size a vote, each with a checksum,
-and is synchronised before a signature is released. A last record that was not written whole was never released and
-is dropped; damage anywhere else, or a missing file, ends in GuardCorrupt: the key must then not vote until its
-operator knows the highest view it may have signed (`create` with that floor), or a new key takes its place.
+an earlier one. The file begins with chain and key, then has one record of fixed size a vote, each with a checksum.
+A vote is written here before it leaves. Durable it is by the journal, which is synchronised on the vote's way; this
+file is so with the next final block (`sync`), and a start writes again what it lacks of the journal. So no kill loses
+a vote, and a loss of power only together with the journal. Records at the end that were not written whole are
+dropped; damage anywhere else, or a missing file, ends in GuardCorrupt: the key must then not vote until its operator
+knows the highest view it may have signed (`create` with that floor), or a new key takes its place.
 
 Refused in one view: two digests of one kind, finalize with nullify in either order, and notarize after nullify
 (nullify after notarize is legal). Refused for ever: anything at or below the floor.
@@ -22,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from coordinator.consensus.signing import Signer, VoteKind, vote_bytes
+from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.errors import GuardCorrupt, SigningRefused
 from coordinator.ledger.keys import sync_folder
 
@@ -33,6 +35,7 @@ _CHECKSUM_SIZE = 16
 _HEAD_SIZE = _HEAD.size + _CHECKSUM_SIZE
 _RECORD_SIZE = _RECORD.size + _CHECKSUM_SIZE
 _COMPACT_RECORDS = 4096
+_SECTOR_SIZE = 512
 
 Round = tuple[int, int]
 """Epoch and view; later rounds are greater."""
@@ -55,13 +58,13 @@ class Vote:
 
 
 class SignGuard:
-    """Signs votes of one key on one chain, never two that conflict. One process a file."""
+    """Remembers the votes of one key on one chain, never two that conflict. One process a file."""
 
-    def __init__(self, path: Path, chain_id: bytes, signer: Signer) -> None:
+    def __init__(self, path: Path, chain_id: bytes, public_key: bytes) -> None:
         """Open. Raises GuardCorrupt."""
         self._path = path
         self._chain_id = chain_id
-        self._signer = signer
+        self._public_key = public_key
         self._votes: dict[Round, list[Vote]] = {}
         self._floor: Round = (0, 0)
         self._failed = False
@@ -79,44 +82,34 @@ class SignGuard:
             raise
 
     @classmethod
-    def create(cls, path: Path, chain_id: bytes, signer: Signer, floor: Round = (0, 0)) -> Self:
-        """A new guard that signs above the floor only. Raises GuardCorrupt where there is a file."""
+    def create(cls, path: Path, chain_id: bytes, public_key: bytes, floor: Round = (0, 0)) -> Self:
+        """A new guard that lets votes pass above the floor only. Raises GuardCorrupt where there is a file."""
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             raise GuardCorrupt(f"{path}: there is a sign guard already; open it") from None
         try:
-            _write(handle, _head(chain_id, signer.public_key, floor))
+            _write(handle, _head(chain_id, public_key, floor))
             os.fsync(handle)
         finally:
             os.close(handle)
         sync_folder(path)
-        return cls(path, chain_id, signer)
-
-    @property
-    def public_key(self) -> bytes:
-        """The key that signs."""
-        return self._signer.public_key
+        return cls(path, chain_id, public_key)
 
     @property
     def floor(self) -> Round:
-        """Nothing is signed at or below it."""
+        """No vote passes at or below it."""
         return self._floor
 
     def votes(self) -> tuple[Vote, ...]:
         """Every vote above the floor."""
         return tuple(vote for votes in self._votes.values() for vote in votes)
 
-    def sign(self, votes: Sequence[Vote]) -> list[bytes]:
-        """Signatures of votes, with one synchronisation for all. Raises SigningRefused, and then signs none.
-
-        A vote that was signed before is signed again: the bytes are the same.
-        """
-        self.remember(votes)
-        return [self._signer.sign(self._bytes(vote)) for vote in votes]
-
     def remember(self, votes: Sequence[Vote]) -> None:
-        """For a host that has the signatures and releases them after this. Raises SigningRefused: release none then."""
+        """Votes whose signatures are to be released after this. Raises SigningRefused: release none then.
+
+        One that was remembered before may pass again: the bytes are the same.
+        """
         new: list[Vote] = []
         for vote in votes:
             known = [*self._votes.get(vote.round, ()), *(other for other in new if other.round == vote.round)]
@@ -139,12 +132,16 @@ class SignGuard:
         if size >= _HEAD_SIZE + _COMPACT_RECORDS * _RECORD_SIZE:
             self.compact()
 
+    def sync(self) -> None:
+        """Make what was remembered durable."""
+        os.fsync(self._file)
+
     def compact(self) -> None:
         """Write the file anew with the floor and what lies above it."""
         fresh = self._path.with_name(self._path.name + ".new")
         handle = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
         kept = self.votes()
-        _write(handle, _head(self._chain_id, self.public_key, self._floor) + b"".join(map(_record, kept)))
+        _write(handle, _head(self._chain_id, self._public_key, self._floor) + b"".join(map(_record, kept)))
         os.fsync(handle)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fresh.replace(self._path)
@@ -170,11 +167,7 @@ class SignGuard:
             raise GuardCorrupt(f"{self._path}: writing failed before; make room and open the guard again")
         self._failed = True
         _write(self._file, data)
-        os.fsync(self._file)
         self._failed = False
-
-    def _bytes(self, vote: Vote) -> bytes:
-        return vote_bytes(vote.kind, self._chain_id, vote.epoch, vote.view, vote.parent_view, vote.digest)
 
     def _lock(self) -> None:
         try:
@@ -188,7 +181,7 @@ class SignGuard:
         if len(data) < _HEAD_SIZE or data[_HEAD.size : _HEAD_SIZE] != _checksum(head):
             raise GuardCorrupt(f"{self._path}: the beginning is damaged; do not vote with this key")
         magic, chain_id, public_key, epoch, view = _HEAD.unpack(head)
-        if (magic, chain_id, public_key) != (_MAGIC, self._chain_id, self.public_key):
+        if (magic, chain_id, public_key) != (_MAGIC, self._chain_id, self._public_key):
             raise GuardCorrupt(f"{self._path}: the guard is of another chain or key")
         self._floor = (epoch, view)
         for place in range(_HEAD_SIZE, len(data), _RECORD_SIZE):
@@ -196,11 +189,12 @@ class SignGuard:
             body = record[: _RECORD.size]
             if len(record) == _RECORD_SIZE and record[_RECORD.size :] == _checksum(body) and body[0] in _KINDS:
                 self._load_record(body)
-            elif place + _RECORD_SIZE < len(data) or not _is_torn(record):
+            elif any(data[place + _RECORD_SIZE :]) or not _is_torn(record, place):
                 raise GuardCorrupt(f"{self._path}: record at byte {place} is damaged; do not vote with this key")
             else:
                 os.ftruncate(self._file, place)
                 os.fsync(self._file)
+                break
         os.lseek(self._file, 0, os.SEEK_END)
 
     def _load_record(self, body: bytes) -> None:
@@ -228,9 +222,14 @@ def _check(vote: Vote, known: Sequence[Vote], floor: Round) -> None:
             raise SigningRefused(f"{where}: a nullify vote was signed there; notarize may not follow")
 
 
-def _is_torn(record: bytes) -> bool:
-    """Whether a last record was never written whole: cut short, or its end is the zeros of a file made longer."""
-    return len(record) < _RECORD_SIZE or not any(record[_RECORD.size :])
+def _is_torn(record: bytes, place: int) -> bool:
+    """Whether a record was never written whole: cut short, or its end is the zeros of a file made longer.
+
+    The end is its checksum, or as much of it as stands in another sector of the disk.
+    """
+    sector = _SECTOR_SIZE - place % _SECTOR_SIZE
+    end = record[max(_RECORD.size, sector) :] or record[_RECORD.size :]
+    return len(record) < _RECORD_SIZE or not any(end)
 
 
 def _head(chain_id: bytes, public_key: bytes, floor: Round) -> bytes:

@@ -1,19 +1,18 @@
-"""A node's ledger on disk: finalized blocks with certificates and receipts, state, journal, readings beside the chain.
+"""A node's ledger on disk: finalized blocks with certificates and receipts, state, readings beside the chain.
 
-Everything that belongs to one step is one SQLite transaction with synchronous=FULL: after a crash the file holds
+Blocks that become final together are one SQLite transaction with synchronous=FULL: after a crash the file holds
 all of a commit or none of it. What is derived (receipts, history nodes, state) is stored too, so that a node starts
 and proves quickly; opening checks the tip, `audit.py` checks everything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from coordinator.consensus.certificate import Certificate, decode_certificate
@@ -33,8 +32,6 @@ from coordinator.ledger.registry import CURRENT, committee
 from coordinator.ledger.state import Applied, LedgerState, Machine
 from coordinator.ledger.state_tree import tree_of
 
-_CHECKSUM_DOMAIN = b"gridaccord/journal/v1"
-_CHECKSUM_SIZE = 16
 _HEADERS_MAX = 1024
 
 
@@ -51,20 +48,6 @@ class Finalized:
     batches: Mapping[int, MeterBatch] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What opening found: the number of a torn last journal record that was dropped, None where there was none."""
-
-    dropped_record: int | None = None
-
-    @property
-    def message(self) -> str:
-        """For the log."""
-        if self.dropped_record is None:
-            return "the journal is whole"
-        return f"journal record {self.dropped_record} was torn and is dropped: nothing that depends on it was sent"
-
-
 class Store:
     """An open ledger file. One writer a file."""
 
@@ -72,7 +55,6 @@ class Store:
         self.path = path
         self.genesis = genesis
         self.state = state
-        self.recovery = Recovery()
         self.readings = StoredReadings(connection)
         self._connection = connection
 
@@ -91,19 +73,17 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Open and recover. Raises StoreError; StoreCorrupt names the table where what is stored contradicts itself."""
+        """Open. Raises StoreError; StoreCorrupt names the table where what is stored contradicts itself."""
         connection = open_database(path)
         try:
             with translated(path):
-                store = cls(path, connection, read_genesis(connection), _load_state(connection))
-                store.recovery = store._recover_journal()
+                return cls(path, connection, read_genesis(connection), _load_state(connection))
         except (DecodeError, GenesisError) as error:
             connection.close()
             raise StoreCorrupt(f"{path}: table meta, genesis: {error}; restore a snapshot") from error
         except StoreError:
             connection.close()
             raise
-        return store
 
     def close(self) -> None:
         """Release the file."""
@@ -122,32 +102,20 @@ class Store:
         with translated(self.path), transaction(self._connection):
             yield
 
-    def commit(
-        self,
-        finalized: Sequence[Finalized] = (),
-        journal: Sequence[bytes] = (),
-        payloads: Mapping[bytes, bytes] = MappingProxyType({}),
-        drop_payloads: Sequence[bytes] = (),
-    ) -> None:
-        """Forget payloads of blocks that will not be final; add payloads of blocks that are not final yet, by digest,
-        finalized blocks in order, and journal records. All or nothing, durable on return.
+    def commit(self, finalized: Sequence[Finalized]) -> None:
+        """Add finalized blocks, in order. All or nothing, durable on return.
 
         The last block carries a certificate, which also finalizes those before it; so does the last of an epoch.
         """
-        if not (finalized or journal or payloads or drop_payloads):
+        if not finalized:
             return
-        last = finalized[-1].certificate if finalized else None
-        assert last is not None or not finalized, "the last block of a commit carries its finalization"
+        assert finalized[-1].certificate is not None, "the last block of a commit carries its finalization"
         state = self.state
         with self._writing():
-            gone = ((digest,) for digest in drop_payloads)
-            self._connection.executemany("DELETE FROM pending_payloads WHERE digest = ?", gone)
-            self._connection.executemany("INSERT OR IGNORE INTO pending_payloads VALUES (?, ?)", payloads.items())
             for entry in finalized:
                 self._insert(state, entry)
                 state = entry.applied.state
             self._write_state(state, finalized)
-            self._insert_journal(journal)
         self.state = state
 
     def _insert(self, parent: LedgerState, entry: Finalized) -> None:
@@ -155,7 +123,6 @@ class Store:
         assert header.parent_digest == parent.header.digest, "blocks are committed in order"
         assert entry.applied.state.header == header, "the state is not the one after this block"
         self._insert_block(entry.block)
-        execute("DELETE FROM pending_payloads WHERE digest = ?", (header.payload_digest,))
         rows = ((header.height, receipt.place, receipt.encode()) for receipt in entry.applied.receipts)
         self._connection.executemany("INSERT INTO receipts VALUES (?, ?, ?)", rows)
         self._insert_nodes(parent.history, header)
@@ -190,54 +157,8 @@ class Store:
         gone = ((key,) for key, value in after if value is None)
         self._connection.executemany("DELETE FROM state WHERE key = ?", gone)
 
-    def append_journal(self, records: Sequence[bytes]) -> None:
-        """Keep consensus records; durable on return."""
-        self.commit(journal=records)
-
-    def _insert_journal(self, records: Sequence[bytes]) -> None:
-        (last,) = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
-        rows = ((last + n, record, journal_checksum(last + n, record)) for n, record in enumerate(records, 1))
-        self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?)", rows)
-
-    def journal(self) -> tuple[bytes, ...]:
-        """The records that are kept, in order."""
-        with translated(self.path):
-            return tuple(r for (r,) in self._connection.execute("SELECT record FROM journal ORDER BY sequence"))
-
-    def trim_journal(self, keep: int) -> None:
-        """Drop all but the last records: those about views that are final are not needed any more."""
-        with self._writing():
-            (last,) = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()
-            # The last record stays in any case: it says which number the next one has.
-            self._connection.execute("DELETE FROM journal WHERE sequence <= ?", (last - max(keep, 1),))
-
-    def _recover_journal(self) -> Recovery:
-        bad = next(journal_faults(self._connection), None)
-        if bad is None:
-            return Recovery()
-        (last,) = self._connection.execute("SELECT max(sequence) FROM journal").fetchone()
-        if bad != last:
-            raise StoreCorrupt(
-                f"{self.path}: table journal, record {bad} of {last}: damaged or missing before the end; do not vote"
-                " with this journal: restore a snapshot and rejoin as an observer until a finality above it"
-            )
-        with transaction(self._connection):
-            self._connection.execute("DELETE FROM journal WHERE sequence = ?", (bad,))
-        return Recovery(bad)
-
-    def put_payload(self, digest: bytes, payload: bytes) -> None:
-        """Keep the payload of a block that is not final; durable on return."""
-        self.commit(payloads={digest: payload})
-
-    def drop_payloads(self, digests: Sequence[bytes]) -> None:
-        """Forget payloads of blocks that will not be final."""
-        self.commit(drop_payloads=digests)
-
     def payload(self, digest: bytes) -> bytes | None:
-        """A payload by its digest, of a finalized block or of one that is not final."""
-        pending = self._one("SELECT payload FROM pending_payloads WHERE digest = ?", digest)
-        if pending is not None:
-            return pending
+        """A finalized block's payload by its digest."""
         return self._one("SELECT payload FROM blocks WHERE payload_digest = ? LIMIT 1", digest)
 
     def block(self, height: int) -> Block | None:
@@ -308,24 +229,6 @@ class Store:
         with translated(self.path):
             row = self._connection.execute(query, (argument,)).fetchone()
         return None if row is None else bytes(row[0])
-
-
-def journal_checksum(sequence: int, record: bytes) -> bytes:
-    """Binds a journal record to its number."""
-    return hashlib.sha256(_CHECKSUM_DOMAIN + sequence.to_bytes(8, "big") + record).digest()[:_CHECKSUM_SIZE]
-
-
-def journal_faults(connection: sqlite3.Connection) -> Iterator[int]:
-    """Numbers of journal records that are damaged, or missing between others."""
-    expected = None
-    for sequence, record, checksum in connection.execute("SELECT * FROM journal ORDER BY sequence"):
-        if sequence < 1:
-            yield sequence
-        elif expected is not None and sequence != expected:
-            yield expected
-        elif checksum != journal_checksum(sequence, record):
-            yield sequence
-        expected = sequence + 1
 
 
 def node_reader(connection: sqlite3.Connection) -> Callable[[int, int], bytes]:

@@ -12,8 +12,6 @@ from coordinator.ledger.store import Finalized
 from coordinator.service.metrics import ChainMetrics
 from coordinator.service.writer import Batch, Writer
 
-_JOURNAL_RECORDS = 4096
-
 
 class Commits:
     """Collects a batch while the one before it is at the disk. `post(peer, data)` sends."""
@@ -34,7 +32,6 @@ class Commits:
         self._batch = Batch()
         self._held: list[Finalized] = []
         self._is_committing = False
-        self._records = 0
         self.is_expecting = False
         """Whether final blocks are still to be delivered here that consensus has delivered: no checkpoint before."""
         self._checkpoint: Callable[[], tuple[Record, ...]] = tuple
@@ -95,15 +92,13 @@ class Commits:
         if not batch.has_writes:
             self._release(batch)
             return
-        self._records += len(batch.records)
-        if self._records > _JOURNAL_RECORDS and not self._held and not self.is_expecting:
+        if self._writer.is_journal_long and not self._held and not self.is_expecting:
             batch.checkpoint = self._checkpoint()
-            self._records = len(batch.checkpoint)
         self._is_committing = True
         self._spawn(self._commit(batch))
 
     async def _commit(self, batch: Batch) -> None:
-        seconds = await asyncio.wrap_future(self._writer.submit(self._writer.write, batch))
+        seconds = await asyncio.wrap_future(self._writer.write(batch))
         self._metrics.synced(seconds)
         batch.check.synced()
         self._is_committing = False

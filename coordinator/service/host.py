@@ -70,7 +70,7 @@ from coordinator.service.mempool import Mempool
 from coordinator.service.metrics import ChainMetrics
 from coordinator.service.modules import MODULES
 from coordinator.service.outcomes import Outcomes
-from coordinator.service.serve_store import serve_block, serve_payload, serve_range
+from coordinator.service.serve_store import serve_block, serve_range
 from coordinator.service.writer import Writer
 from protos.gridaccord.v1 import service_pb2 as pb
 
@@ -107,7 +107,7 @@ class ChainHost:
         self._log = log.bind(chain=genesis.name)
         self.scheme = CachedScheme(Ed25519Scheme())
         self.machine = machine_of(genesis, MODULES, self.scheme)
-        self.writer = Writer(folder, genesis, self.machine, signer)
+        self.writer = Writer(folder, genesis, self.machine, signer.public_key)
         self.mempool = Mempool(genesis.chain_id, self.scheme)
         self.final_at = time.monotonic()
         self.new_block = asyncio.Event()
@@ -149,7 +149,7 @@ class ChainHost:
             Certify: lambda effect: self._application.certify(effect),
             Deliver: self._deliver,
             ServeBlock: lambda effect: self._serve(effect.to, serve_block, effect.digest),
-            ServePayload: lambda effect: self._serve(effect.to, serve_payload, effect.digest),
+            ServePayload: lambda effect: self._spawn(self._serve_payload(effect)),
             ServeRange: lambda effect: self._serve(effect.to, serve_range, effect.from_height, effect.limit),
             EpochBegun: self._epoch_begun,
             PeerFault: self.accusations.fault,
@@ -159,7 +159,7 @@ class ChainHost:
 
     async def open(self, force_rejoin: bool = False) -> None:
         """Recover from the disk. Raises StoreError."""
-        recovered = await asyncio.wrap_future(self.writer.submit(self.writer.open))
+        recovered = await asyncio.wrap_future(self.writer.open(force_rejoin))
         store, payloads = self.writer.store, Payloads(self._stored_payload)
         for digest, payload in recovered.payloads.items():
             payloads.put(digest, payload)
@@ -177,11 +177,13 @@ class ChainHost:
             Anchor(store.state.header, recovered.certificate, store.state.epoch_configs()),
         )
         self._commits.start(self.core.checkpoint)
-        must_rejoin = recovered.must_rejoin or force_rejoin
-        self._log.info("opened", height=store.state.header.height, journal=recovered.message, rejoin=must_rejoin)
+        height, must_rejoin = store.state.header.height, recovered.must_rejoin
+        self._log.info("opened", height=height, journal=recovered.message, rejoin=must_rejoin)
         if not recovered.is_new:
             self._step(Recovered(recovered.records))
-        self._answers.append(Start(secrets.randbits(63) if must_rejoin else None))
+        self._step(Start(secrets.randbits(63) if must_rejoin else None))
+        # That this node rejoins is durable before anything else is: the ledger may not be ahead of it.
+        self._commits.flush()
 
     async def run(self) -> None:
         """Until cancelled; raises what stops this node."""
@@ -336,7 +338,7 @@ class ChainHost:
     def _stored_payload(self, digest: bytes) -> bytes | None:
         """One that is not in memory. A batch under way is written before the disk is asked."""
         waiting = self._commits.payload(digest)
-        return self.writer.submit(self.writer.store.payload, digest).result() if waiting is None else waiting
+        return self.writer.payload(digest).result() if waiting is None else waiting
 
     def _deliver(self, effect: Deliver) -> None:
         header = effect.header
@@ -395,6 +397,11 @@ class ChainHost:
         answer = await asyncio.wrap_future(self.writer.submit(serve, self.writer.store, *arguments))
         if answer is not None:
             self._post(to, encode(answer))
+
+    async def _serve_payload(self, effect: ServePayload) -> None:
+        payload = await asyncio.wrap_future(self.writer.payload(effect.digest))
+        if payload is not None:
+            self._post(effect.to, encode(Payload(payload)))
 
     def _epoch_begun(self, effect: EpochBegun) -> None:
         following = self.execution.delivered.epoch_configs()[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.consensus.messages import Blocks, Message, Payload
+from coordinator.consensus.messages import Blocks, Message
 from coordinator.ledger.store import Store
 
 
@@ -10,12 +10,6 @@ def serve_block(store: Store, digest: bytes) -> Message | None:
     """A finalized header by its digest."""
     header = store.header_of(digest)
     return None if header is None else Blocks((header,), None)
-
-
-def serve_payload(store: Store, digest: bytes) -> Message | None:
-    """A payload by its digest."""
-    payload = store.payload(digest)
-    return None if payload is None else Payload(payload)
 
 
 def serve_range(store: Store, from_height: int, limit: int) -> Message | None:

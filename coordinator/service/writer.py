@@ -1,18 +1,19 @@
-"""The disk of one chain, in a thread of its own: the event loop never waits for it.
+"""The disk of one chain, in threads of its own: the event loop never waits for it.
 
-A `Batch` is what several steps of the core want durable, and what may leave once it is. The journal, payloads and
-finalized blocks of a batch are one SQLite commit; the sign guard beside it is synchronised at the same time in a second
-thread, because two synchronisations at once cost hardly more than one. Nothing of a batch leaves before both.
+A `Batch` is what several steps of the core want durable, and what may leave once it is. Votes go to the sign guard, and
+with all other records and payloads into the journal: one synchronisation stands on the way of a message. Final blocks
+go into the ledger first, in a second thread that also answers whoever reads it; nothing of their batch leaves before
+both files are durable.
 
-A crash between the two is harmless. What only the journal has is not released, and is checked against the guard when it
-is sent after the restart. What only the guard has was not released either; `recover` gives it back to the core as a
-vote of its own, so that it never votes against it.
+A crash between the files is harmless. What only the guard has was not released; `recover` gives it back to the core as
+a vote of its own, so that it never votes against it. Where the ledger has a block and the journal not what came with
+it, that is about views below a final one, or was not released.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,14 @@ from coordinator.consensus.certificate import Certificate
 from coordinator.consensus.host import DurabilityCheck
 from coordinator.consensus.journal import (
     CertifiedRecord,
+    FloorRecord,
     Record,
     VoteRecord,
     decode_record,
     encode_record,
 )
-from coordinator.consensus.signing import Signer
 from coordinator.ledger.genesis import Genesis
+from coordinator.ledger.journal_file import JournalFile
 from coordinator.ledger.sign_guard import SignGuard, Vote
 from coordinator.ledger.state import Machine
 from coordinator.ledger.store import Finalized, Store
@@ -58,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a node finds when it starts. `is_new`: there was no ledger. `must_rejoin`: votes may be forgotten."""
+    """What a node finds when it starts. `is_new`: it has never run. `must_rejoin`: votes may be forgotten."""
 
     records: tuple[Record, ...]
     certificate: Certificate | None
@@ -69,92 +71,155 @@ class Recovered:
 
 
 class Writer:
-    """Owns the ledger file, the guard and the index. All but `close` and `submit` run in its thread."""
+    """Owns the ledger file, the journal, the guard and the index.
 
-    def __init__(self, folder: Path, genesis: Genesis, machine: Machine, signer: Signer) -> None:
+    What has to do with the ledger runs in the disk's thread, the rest in the journal's; the latter may wait for the
+    former, never the other way round.
+    """
+
+    def __init__(self, folder: Path, genesis: Genesis, machine: Machine, public_key: bytes) -> None:
         self.folder = folder
         self._genesis = genesis
         self._machine = machine
-        self._signer = signer
+        self._public_key = public_key
         self._disk = ThreadPoolExecutor(1, f"disk-{genesis.name}")
-        self._guarding = ThreadPoolExecutor(1, f"guard-{genesis.name}")
+        self._journaling = ThreadPoolExecutor(1, f"journal-{genesis.name}")
+
+    store: Store
+    guard: SignGuard
+    journal: JournalFile
+    index: TransactionIndex
 
     def submit(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
         """Run something in the disk's thread."""
         return self._disk.submit(call, *arguments)
 
-    store: Store
-    guard: SignGuard
-    index: TransactionIndex
-
-    def open(self) -> Recovered:
+    def open(self, force_rejoin: bool) -> Future[Recovered]:
         """Open or create everything. Raises StoreError."""
-        ledger, guard = self.folder / "ledger.sqlite", self.folder / "sign.guard"
-        is_new, never_signed = not ledger.exists(), not guard.exists()
-        if is_new:
-            Store.create(ledger, self._genesis, self._machine).close()
-            if never_signed:
-                SignGuard.create(guard, self._genesis.chain_id, self._signer).close()
-        self.store = Store.open(ledger)
-        assert self.store.genesis.chain_id == self._genesis.chain_id, "the ledger is of another genesis"
-        self.guard = SignGuard(guard, self._genesis.chain_id, self._signer)
-        self.index = TransactionIndex(self.folder / "index.sqlite")
-        self.index.catch_up(self.store)
-        return self._recover(is_new and not never_signed, is_new)
+        return self._journaling.submit(self._open, force_rejoin)
 
-    def _recover(self, ledger_lost: bool, is_new: bool) -> Recovered:
-        store = self.store
-        records = tuple(decode_record(data) for data in store.journal())
-        certificate = store.certificate(store.state.header.height)
-        tip = (0, 0) if certificate is None else (certificate.epoch, certificate.view)
-        guarded = tuple(VoteRecord(v.kind, v.epoch, v.view, v.parent_view, v.digest) for v in self.guard.votes())
-        known = [record for record in records if isinstance(record, VoteRecord)]
-        self.guard.remember([_guarded(vote) for vote in known if (vote.epoch, vote.view) > max(tip, self.guard.floor)])
-        forgotten = tuple(vote for vote in guarded if vote not in known and (vote.epoch, vote.view) > tip)
-        headers = [record.header for record in records if isinstance(record, CertifiedRecord)]
-        payloads = {header.payload_digest: store.payload(header.payload_digest) for header in headers}
-        return Recovered(
-            records + forgotten,
-            certificate,
-            {digest: payload for digest, payload in payloads.items() if payload is not None},
-            is_new and not ledger_lost,
-            ledger_lost or self.guard.floor > tip,
-            f"{store.recovery.message}; {len(forgotten)} votes from the sign guard",
-        )
-
-    def write(self, batch: Batch) -> float:
+    def write(self, batch: Batch) -> Future[float]:
         """Make a batch durable; how long that took, in seconds. Raises StoreError, SigningRefused."""
-        started = time.perf_counter()
-        votes = [_guarded(record) for record in batch.records if isinstance(record, VoteRecord)]
-        guarded = self._guarding.submit(self._guard, votes, batch.final_round)
-        journal = [encode_record(record) for record in (*batch.records, *batch.checkpoint)]
-        self.store.commit(batch.finalized, journal, batch.payloads, batch.drop_payloads)
-        if batch.checkpoint:
-            self.store.trim_journal(len(batch.checkpoint))
-        guarded.result()
-        seconds = time.perf_counter() - started
-        for entry in batch.finalized:
-            self.index.add(entry.block.header.height, entry.applied.receipts)
-        return seconds
+        return self._journaling.submit(self._write, batch)
 
-    def _guard(self, votes: Sequence[Vote], final_round: tuple[int, int] | None) -> None:
-        if votes:
-            self.guard.remember(votes)
-        if final_round is not None:
-            self.guard.raise_floor(*final_round)
+    def payload(self, digest: bytes) -> Future[bytes | None]:
+        """A payload that was stored, of a final block or of another one."""
+        return self._journaling.submit(self._payload, digest)
+
+    @property
+    def is_journal_long(self) -> bool:
+        """Whether a checkpoint should take the journal's place."""
+        return self.journal.is_long
 
     def close(self) -> None:
         """Finish what is under way and release the files."""
-        self._disk.submit(self._close).result()
-        self._guarding.shutdown()
+        self._journaling.submit(self._close).result()
+        self._journaling.shutdown()
         self._disk.shutdown()
 
+    # In the journal's thread.
+
+    def _open(self, force_rejoin: bool) -> Recovered:
+        ledger, journal, guard = (self.folder / name for name in ("ledger.sqlite", "consensus.journal", "sign.guard"))
+        is_new = not (ledger.exists() or journal.exists() or guard.exists())
+        is_incomplete = not (ledger.exists() and journal.exists())
+        owner = self._genesis.chain_id, self._public_key
+        if is_new:
+            SignGuard.create(guard, *owner).close()
+        self.guard = SignGuard(guard, *owner)
+        if not journal.exists():
+            JournalFile.create(journal, *owner).close()
+        self.journal = JournalFile(journal, *owner)
+        self.submit(self._open_ledger, ledger).result()
+        return self._recover(is_new, force_rejoin or (is_incomplete and not is_new))
+
+    def _recover(self, is_new: bool, must_rejoin: bool) -> Recovered:
+        tip = self.submit(self.store.certificate, self.store.state.header.height).result()
+        final = (0, 0) if tip is None else (tip.epoch, tip.view)
+        must_rejoin = must_rejoin or self.guard.floor > final
+        records = tuple(decode_record(data) for data in self.journal.found.records)
+        if must_rejoin:
+            # Blocks and certificates of a journal that is ahead of its ledger would rest on what is not there.
+            records = tuple(record for record in records if isinstance(record, VoteRecord | FloorRecord))
+        known = [record for record in records if isinstance(record, VoteRecord)]
+        guarded = tuple(VoteRecord(v.kind, v.epoch, v.view, v.parent_view, v.digest) for v in self.guard.votes())
+        self.guard.remember([_guarded(one) for one in known if (one.epoch, one.view) > max(final, self.guard.floor)])
+        self.guard.sync()
+        forgotten = tuple(one for one in guarded if one not in known and (one.epoch, one.view) > final)
+        payloads = self._payloads(records)
+        return Recovered(
+            tuple(one for one in records if _has_payload(one, payloads)) + forgotten,
+            tip,
+            payloads,
+            is_new,
+            must_rejoin,
+            f"{self.journal.found.message}; {len(forgotten)} votes from the sign guard",
+        )
+
+    def _payloads(self, records: Sequence[Record]) -> dict[bytes, bytes]:
+        """Those of certified blocks; of all others consensus knows nothing after a restart."""
+        digests = {record.header.payload_digest for record in records if isinstance(record, CertifiedRecord)}
+        found = {digest: self._payload(digest) for digest in digests}
+        self.journal.retain(digests)
+        return {digest: payload for digest, payload in found.items() if payload is not None}
+
+    def _payload(self, digest: bytes) -> bytes | None:
+        found = self.journal.payload(digest)
+        return self.submit(self.store.payload, digest).result() if found is None else found
+
+    def _write(self, batch: Batch) -> float:
+        started = time.perf_counter()
+        votes = [_guarded(record) for record in batch.records if isinstance(record, VoteRecord)]
+        if votes:
+            self.guard.remember(votes)
+        if batch.finalized:
+            self.submit(self._write_ledger, batch.finalized).result()
+        self.journal.drop(batch.drop_payloads)
+        self.journal.append([encode_record(record) for record in batch.records], batch.payloads)
+        self.journal.drop([entry.block.header.payload_digest for entry in batch.finalized])
+        if batch.final_round is not None:
+            self.guard.raise_floor(*batch.final_round)
+        if batch.checkpoint:
+            self.journal.rewrite([encode_record(record) for record in batch.checkpoint])
+        return time.perf_counter() - started
+
     def _close(self) -> None:
-        for part in ("store", "guard", "index"):
-            opened = getattr(self, part, None)
-            if opened is not None:
-                opened.close()
+        self.submit(self._close_ledger).result()
+        for name in ("guard", "journal"):
+            _close(self, name)
+
+    # In the disk's thread.
+
+    def _open_ledger(self, path: Path) -> None:
+        if not path.exists():
+            Store.create(path, self._genesis, self._machine).close()
+        self.store = Store.open(path)
+        assert self.store.genesis.chain_id == self._genesis.chain_id, "the ledger is of another genesis"
+        self.index = TransactionIndex(self.folder / "index.sqlite")
+        self.index.catch_up(self.store)
+
+    def _write_ledger(self, finalized: Sequence[Finalized]) -> None:
+        self.store.commit(finalized)
+        self.guard.sync()
+        for entry in finalized:
+            self.index.add(entry.block.header.height, entry.applied.receipts)
+
+    def _close_ledger(self) -> None:
+        for name in ("store", "index"):
+            _close(self, name)
 
 
 def _guarded(record: VoteRecord) -> Vote:
     return Vote(record.kind, record.epoch, record.view, record.parent_view, record.digest)
+
+
+def _has_payload(record: Record, payloads: Mapping[bytes, bytes]) -> bool:
+    """Whether what the record says is so: a block that is certified has its payload."""
+    return not (isinstance(record, CertifiedRecord) and record.ok) or record.header.payload_digest in payloads
+
+
+def _close(writer: Writer, name: str) -> None:
+    """A part, if opening came so far."""
+    part = getattr(writer, name, None)
+    if part is not None:
+        part.close()

@@ -205,7 +205,9 @@ class Chain:
         """What the crash does to the disk, and when the node comes back."""
         self.note(node, "crash")
         rng, options, disk = self.world.rng, self.options, node.disk
-        disk.crash(rng, torn=rng.random() < options.torn)
+        lot = rng.random()
+        is_torn = lot < options.torn
+        disk.crash(rng, is_torn, ledger_ahead=not is_torn and lot < options.torn + options.ledger_ahead)
         if self.may_damage(node):
             self._damage_disk(node)
         pause_ns = DELTA_NS // 2 + int(rng.random() * _DOWN_DELTAS * DELTA_NS)

@@ -4,6 +4,8 @@ What can happen, what a node must do, and why it is survivable:
 
     torn tail    a crash leaves a prefix of what was not synchronised, its last frame cut short. The frame is dropped:
                  nothing that rests on it was sent.
+    ledger ahead blocks are in another file, written before the journal: a crash in between leaves final blocks, and of
+                 the journal nothing that is younger than the last synchronisation.
     full disk    nothing more can be synchronised. The node stops before the next message and comes back with space.
     lost sync    the disk said durable and lost the newest frames. The sign guard names a vote that the journal lacks:
                  the node must rejoin.
@@ -103,16 +105,25 @@ class Disk:
 
     # What a crash does.
 
-    def crash(self, rng: random.Random, torn: bool) -> None:
-        """Lose what was not synchronised, or keep a prefix of it whose last frame is torn."""
+    def crash(self, rng: random.Random, torn: bool, ledger_ahead: bool = False) -> None:
+        """Lose what was not synchronised, or keep a prefix of it whose last frame is torn, or only its final blocks."""
         kept = rng.randint(self.synced, len(self.entries)) if torn else self.synced
+        blocks = self._certified_blocks(self.entries[kept:]) if ledger_ahead else []
         self.image = None
         if torn and kept < len(self.entries):
             cut = frame(self.entries[kept])
             self.image = b"".join(map(frame, self.entries[:kept])) + cut[: rng.randrange(len(cut))]
-        del self.entries[kept:]
+        self.entries[kept:] = blocks
         self.synced = len(self.entries)
         self.full = False
+
+    @staticmethod
+    def _certified_blocks(entries: list[Entry]) -> list[StoredBlock]:
+        """Those that go into the ledger: up to the last with a finalization of its own."""
+        blocks = [entry for entry in entries if isinstance(entry, StoredBlock)]
+        while blocks and blocks[-1].certificate is None:
+            blocks.pop()
+        return blocks
 
     def lose_syncs(self, rng: random.Random) -> None:
         """The newest durable frames are gone."""

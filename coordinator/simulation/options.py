@@ -7,7 +7,7 @@ most seeds, and the adversaries' styles are mixed: a helpful adversary hides liv
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 DELTA_NS = 100_000_000
@@ -80,6 +80,8 @@ class Options:
     crash_all: float = 0.0
     """All honest nodes crash, each delta."""
     torn: float = 0.0
+    ledger_ahead: float = 0.0
+    """Shares of crashes: a journal's last frame is torn; of what was not synchronised only final blocks are left."""
     lost_sync: float = 0.0
     bit_flip: float = 0.0
     lost_disk: float = 0.0
@@ -115,6 +117,11 @@ class Options:
 
 def draw(rng: random.Random, faults: tuple[Fault, ...], validators: int | None = None) -> Options:
     """A seed's options for one chain."""
+    drawn = _draw(rng, faults, validators)
+    return replace(drawn, ledger_ahead=drawn.torn / 2)
+
+
+def _draw(rng: random.Random, faults: tuple[Fault, ...], validators: int | None) -> Options:
     size = validators if validators is not None else rng.choice((4, 4, 4, 5, 7))
     spares = rng.choice((0, 0, 1, 2))
     most = -(-size // 3) - 1

@@ -16,7 +16,7 @@ import itertools
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.consensus.certificate import Certificate
 from coordinator.consensus.errors import LocalMisuse, SafetyViolation
@@ -135,9 +135,13 @@ def crash_points() -> list[tuple[int, int]]:
     return [(node, at) for node in sorted(chain.effects_of) for at in range(chain.effects_of[node])]
 
 
-def run_crash(point: tuple[int, int]) -> int:
-    """The run with a crash before one effect of one node; gives the number of events."""
-    chain = _crash_run(point)
+def run_crash(point: tuple[int, int], *, ledger_ahead: bool = False) -> int:
+    """The run with a crash before one effect of one node; gives the number of events.
+
+    With `ledger_ahead` final blocks outlive it that came after the journal was last synchronised; else a torn record
+    may.
+    """
+    chain = _crash_run(point, ledger_ahead)
     target = CRASH_VIEWS + 2
     chain.world.run(_BOUND_DELTAS * DELTA_NS, lambda: all(node.height >= target for node in chain.nodes))
     behind = [node for node in chain.nodes if node.height < target]
@@ -148,9 +152,11 @@ def run_crash(point: tuple[int, int]) -> int:
     return chain.world.events
 
 
-def _crash_run(point: tuple[int, int]) -> Chain:
+def _crash_run(point: tuple[int, int], ledger_ahead: bool = False) -> Chain:
     world = World(random.Random(f"crash {point}"), Trace())
-    chain = Chain(world, "crash", Options(SIZE, torn=0.5, epoch_length=CRASH_VIEWS), 0)
+    torn = Options(SIZE, epoch_length=CRASH_VIEWS, torn=0.5)
+    options = replace(torn, torn=0.0, ledger_ahead=1.0) if ledger_ahead else torn
+    chain = Chain(world, "crash", options, 0)
     chain.network.fixed_delay_ns = DELTA_NS // 10
     chain.crash_at = point
     chain.start()
@@ -183,13 +189,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{count} scenarios, {events} events, {failures} failures", file=sys.stderr, flush=True)
     print(f"twins: {count} scenarios of {options.views} views, {events} events, {failures} failures")
     points = crash_points()
-    for point in points:
+    for point, ledger_ahead in itertools.product(points, (False, True)):
         try:
-            run_crash(point)
+            run_crash(point, ledger_ahead=ledger_ahead)
         except _FAILURES as error:
             failures += 1
-            print(f"crash {point}: {type(error).__name__}: {error}")
-    print(f"crashes: {len(points)} boundaries, {failures} failures in all")
+            print(f"crash {point}, ledger ahead {ledger_ahead}: {type(error).__name__}: {error}")
+    print(f"crashes: {len(points)} boundaries, each twice, {failures} failures in all")
     return 1 if failures else 0
 
 

@@ -43,7 +43,7 @@ def stored(chain: Chain) -> Store:
 def grow(chain: Chain, blocks: int) -> None:
     for number in range(blocks):
         first = chain.make(chain.pay("alice", "bob", 10 + number), certified=False)
-        stored(chain).commit([first, chain.make()], [b"vote %d" % number])
+        stored(chain).commit([first, chain.make()])
 
 
 def reopened(chain: Chain) -> Store:
@@ -63,12 +63,10 @@ def test_everything_is_found_again(chain: Chain) -> None:
     grow(chain, 5)
     block, receipts = stored(chain).block(3), stored(chain).receipts(3)
     store = reopened(chain)
-    assert store.recovery.dropped_record is None
     assert store.state.header == chain.state.header
     assert store.state.history == chain.state.history
     assert store.state.tree.root == chain.state.tree.root
     assert (store.block(3), store.receipts(3)) == (block, receipts)
-    assert store.journal() == tuple(b"vote %d" % number for number in range(5))
     assert block is not None
     assert store.header_of(block.header.digest) == block.header
     assert store.payload(block.header.payload_digest) == block.payload
@@ -110,25 +108,9 @@ def test_history_proofs_come_from_stored_nodes(chain: Chain) -> None:
         verify_inclusion(store.state.history.root, 11, height, block.header.digest, proof)
 
 
-def test_a_torn_last_journal_record_is_dropped_and_said(chain: Chain) -> None:
-    grow(chain, 3)
-    path = stored(chain).path
-    stored(chain).close()
-    sql(path, "UPDATE journal SET record = substr(record, 1, 3) WHERE sequence = 3")
-    store = chain.store = Store.open(path)
-    assert store.recovery.dropped_record == 3
-    assert "record 3 was torn" in store.recovery.message
-    assert store.journal() == (b"vote 0", b"vote 1")
-    store.append_journal([b"next"])
-    assert reopened(chain).recovery.message == "the journal is whole"
-
-
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE journal SET record = 'x' WHERE sequence = 2",
-        "UPDATE journal SET checksum = zeroblob(16) WHERE sequence = 1",
-        "DELETE FROM journal WHERE sequence = 2",
         "UPDATE state SET value = zeroblob(16) WHERE key = (SELECT min(key) FROM state)",
         "DELETE FROM state WHERE key = (SELECT max(key) FROM state)",
         "DELETE FROM history_nodes WHERE place = 0",
@@ -149,39 +131,8 @@ def test_damage_elsewhere_is_refused_with_a_name(chain: Chain, damage: str) -> N
         Store.open(path)
 
 
-def test_the_journal_is_trimmed_and_goes_on_counting(chain: Chain) -> None:
-    stored(chain).append_journal([b"%d" % number for number in range(10)])
-    stored(chain).trim_journal(3)
-    assert stored(chain).journal() == (b"7", b"8", b"9")
-    store = reopened(chain)
-    store.trim_journal(0)
-    store.append_journal([b"10"])
-    assert reopened(chain).journal() == (b"9", b"10")
-
-
-def test_payloads_of_blocks_that_are_not_final_are_kept_apart(chain: Chain) -> None:
-    finalized = chain.make(chain.pay("alice", "bob", 5))
-    payload, digest = finalized.block.payload, finalized.block.header.payload_digest
-    store = stored(chain)
-    store.put_payload(digest, payload)
-    store.put_payload(payload_digest(b"other"), b"other")
-    store = reopened(chain)
-    assert store.payload(digest) == payload
-    store.commit([finalized])
-    assert store.payload(digest) == payload
-    store.drop_payloads([payload_digest(b"other")])
-    assert store.payload(payload_digest(b"other")) is None
-    assert store._connection.execute("SELECT count(*) FROM pending_payloads").fetchone() == (0,)
-
-
-def test_an_empty_payload_is_there_though_it_is_empty(chain: Chain, tmp_path: Path) -> None:
-    chain.add(chain.pay("alice", "bob", 5))
-    write_snapshot(stored(chain), tmp_path / "snapshot")
-    snapshot = read_snapshot(tmp_path / "snapshot", chain.chain_id, chain.scheme)
-    with restore(snapshot, tmp_path / "restored.sqlite") as store:
-        assert store.payload(payload_digest(b"")) is None, "no block of this ledger is empty"
-        store.put_payload(payload_digest(b""), b"")
-        assert store.payload(payload_digest(b"")) == b""
+def test_an_empty_payload_is_there_though_it_is_empty(chain: Chain) -> None:
+    assert stored(chain).payload(payload_digest(b"")) == b"", "that of genesis"
 
 
 def test_what_peers_ask_for_is_found_without_a_scan_and_headers_without_payloads(chain: Chain) -> None:
@@ -195,11 +146,11 @@ def test_what_peers_ask_for_is_found_without_a_scan_and_headers_without_payloads
     assert [header.height for header in store.headers(5, 2**62)] == [5, 6]
     assert (store.headers(7, 5), store.headers(1, 0), store.headers(1, -1)) == ((), (), ())
     store._connection.set_trace_callback(None)
-    assert len(statements) == 7
+    assert len(statements) == 6
     for statement in statements:
         plan = store._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
         assert all(row[-1].startswith("SEARCH") for row in plan), (statement, plan)
-    assert all("payload" not in statement for statement in statements[2:])
+    assert all("payload" not in statement for statement in statements[1:])
 
 
 def test_hosts_that_break_their_side_are_stopped(chain: Chain) -> None:
@@ -220,7 +171,7 @@ def test_a_full_disk_keeps_nothing_by_halves_and_the_store_goes_on_when_there_is
     with pytest.raises(StoreFull, match="make room"):
         for _ in range(100):
             chain_before = chain.state
-            store.commit([chain.make(chain.pay("alice", "bob", 1))], [b"v" * 600])
+            store.commit([chain.make(chain.pay("alice", "bob", 1))])
             accepted = store.state.header.height
     chain.state = chain_before
     assert store.state.header.height == accepted
@@ -240,10 +191,9 @@ def test_nothing_accepted_is_lost_when_the_process_is_killed_anywhere(tmp_path: 
     assert any(0 < run["height"] < 2 * crash_child.BLOCKS for run in runs), "kills hit the middle"
     for run in runs:
         with Store.open(Path(run["path"])) as store:
-            height, records = store.state.header.height, len(store.journal())
+            height = store.state.header.height
         # One commit may have become durable just before its acceptance could be told.
         assert height in (run["height"], run["height"] + 2), run
-        assert records == height // 2, "journal and blocks of one step stand or fall together"
         assert audit(Path(run["path"]), chain.modules, chain.scheme).finding is None
 
 

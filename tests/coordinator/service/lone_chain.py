@@ -39,12 +39,14 @@ def genesis() -> Genesis:
 
 
 @asynccontextmanager
-async def running(folder: Path, kind: type[ChainHost] = ChainHost) -> AsyncIterator[ChainHost]:
-    """The chain while it finalizes."""
+async def running(
+    folder: Path, kind: type[ChainHost] = ChainHost, of: Genesis | None = None
+) -> AsyncIterator[ChainHost]:
+    """A chain while it finalizes, a new one unless its genesis is named."""
     metrics = ChainMetrics(NodeMetrics(), "lone")
     pace = Pace(delay_ms=1000, heartbeat_ms=5)
     alone = (lambda peer, data: None), (lambda transaction: None), (lambda peer, frame: False)
-    host = kind(genesis(), pace, SIGNER, folder, *alone, metrics, Log())
+    host = kind(of or genesis(), pace, SIGNER, folder, *alone, metrics, Log())
     await host.open()
     work = asyncio.get_running_loop().create_task(host.run())
     try:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from coordinator.consensus.effects import StorePayload
 from coordinator.consensus.header import payload_digest
-from coordinator.ledger.store import Store
+from coordinator.consensus.signing import Ed25519Scheme
+from coordinator.ledger.genesis import machine_of
 from coordinator.service.host import ChainHost
-from tests.coordinator.ledger.support import Chain
-from tests.coordinator.service.lone_chain import running
+from coordinator.service.modules import MODULES
+from coordinator.service.writer import Batch, Writer
+from tests.coordinator.service.lone_chain import SIGNER, genesis, running
 
 PAYLOAD = b"of a block that has just been proposed"
 DIGEST = payload_digest(PAYLOAD)
@@ -42,9 +44,12 @@ def test_a_payload_that_consensus_is_about_to_be_told_of_is_not_forgotten(tmp_pa
 
 
 def test_a_payload_dropped_and_stored_again_before_the_disk_was_free_is_kept(tmp_path: Path) -> None:
-    """Regression: the commit inserted before it deleted."""
-    chain = Chain()
-    with Store.create(tmp_path / "ledger.sqlite", chain.genesis, chain.machine) as store:
-        store.put_payload(DIGEST, PAYLOAD)
-        store.commit(payloads={DIGEST: PAYLOAD}, drop_payloads=(DIGEST,))
-        assert store.payload(DIGEST) == PAYLOAD
+    """Regression: it was inserted before the old one was deleted."""
+    writer = Writer(tmp_path, genesis(), machine_of(genesis(), MODULES, Ed25519Scheme()), SIGNER.public_key)
+    writer.open(force_rejoin=False).result()
+    writer.write(Batch(payloads={DIGEST: PAYLOAD})).result()
+    writer.write(Batch(payloads={DIGEST: PAYLOAD}, drop_payloads=(DIGEST,))).result()
+    assert writer.payload(DIGEST).result() == PAYLOAD
+    writer.write(Batch(drop_payloads=(DIGEST,))).result()
+    assert writer.payload(DIGEST).result() is None
+    writer.close()

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from coordinator.consensus.certificate import Certificate
 from coordinator.consensus.header import Header
 from coordinator.consensus.journal import FloorRecord, VoteRecord
 from coordinator.consensus.rejoin import NEVER
@@ -77,6 +78,18 @@ def test_a_rejoin_is_remembered_until_the_floor_is_durable() -> None:
     disk.append(FloorRecord(0, 9, 5))
     disk.sync()
     assert not disk.recover(LENGTH).must_rejoin
+
+
+def test_of_a_ledger_that_is_ahead_blocks_stay_up_to_the_last_with_a_finalization() -> None:
+    header = Header(1, ZERO, 0, 1, 1, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
+    certificate = Certificate(VoteKind.FINALIZE, ZERO, 0, 2, 1, header.digest, 4, (0, 1, 2), (bytes(64),) * 3)
+    certified, covered = StoredBlock(header, certificate), StoredBlock(header, None)
+    disk = written(3)
+    for entry in (vote(4), covered, certified, vote(5), covered, vote(6)):
+        disk.append(entry)
+    disk.crash(random.Random(0), torn=False, ledger_ahead=True)
+    assert disk.all_blocks() == [covered, certified]
+    assert list(disk.recover(LENGTH).records) == [vote(1), vote(2), vote(3)]
 
 
 def test_a_full_disk_refuses_to_synchronise() -> None:

@@ -43,9 +43,10 @@ def test_of_two_scenarios_that_are_alike_one_is_run() -> None:
     assert all(scenario.exchanged().exchanged() == scenario for scenario in every)
 
 
+@pytest.mark.parametrize("ledger_ahead", [False, True], ids=["a torn end", "ledger ahead"])
 @pytest.mark.parametrize("node", range(SIZE))
-def test_a_crash_at_every_boundary(node: int) -> None:
+def test_a_crash_at_every_boundary(node: int, ledger_ahead: bool) -> None:
     points = [point for point in crash_points() if point[0] == node]
     assert len(points) > 10 * CRASH_VIEWS
     for point in points:
-        run_crash(point)
+        run_crash(point, ledger_ahead=ledger_ahead)
