@@ -6,7 +6,7 @@ keys/participant.key            Ed25519, signs the organization's transactions
 tls/node.key, tls/node.pem      what the node shows to others; replaced in place, taken up without a restart
 tls/gateway.key, .pem           for programs that submit;    tls/auditor.key, .pem    for those that only read
 tls/authority.pem, tls/revoked.pem
-chains/<name>/genesis.json, ledger.sqlite, sign.guard, batches.sqlite, index.sqlite
+chains/<name>/genesis.json, ledger.sqlite, consensus.journal, sign.guard, batches.sqlite, index.sqlite
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Writer:
         is_new = not (ledger.exists() or journal.exists() or guard.exists())
         is_incomplete = not (ledger.exists() and journal.exists())
         owner = self._genesis.chain_id, self._public_key
-        if is_new:
+        if not (ledger.exists() or guard.exists()):
             SignGuard.create(guard, *owner).close()
         self.guard = SignGuard(guard, *owner)
         if not journal.exists():

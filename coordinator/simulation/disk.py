@@ -1,4 +1,4 @@
-"""A simulated disk: a journal of framed, checksummed records, payloads, and a sign guard on another device.
+"""A simulated disk: a journal of framed, checksummed records, payloads, and a sign guard that outlives them.
 
 What can happen, what a node must do, and why it is survivable:
 

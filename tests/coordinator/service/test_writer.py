@@ -128,6 +128,18 @@ def test_without_its_guard_a_validator_that_has_run_does_not_start(files: Files)
         files.open()
 
 
+def test_a_journal_that_is_left_alone_is_enough_to_rejoin(files: Files) -> None:
+    files.write(vote(1))
+    files.writer.close()
+    files.ledger.unlink()
+    files.guard.unlink()
+    found = files.open()
+    assert found.must_rejoin
+    assert found.records == (vote(1),)
+    assert [one.view for one in files.writer.guard.votes()] == [1]
+    files.writer.close()
+
+
 def test_a_start_that_was_cut_off_before_there_was_a_ledger_rejoins(files: Files) -> None:
     """The guard comes first: whoever finds it alone cannot know how far the key has come."""
     files.writer.close()
