@@ -2,9 +2,9 @@
 
     python -m benchmarks.service [--quick] [--json FILE]
 
-Loopback, mutual TLS 1.3, real keys, journal and SQLite synchronised. Finality is the time from when a proposer begins to
-build a block until it knows that the block is final; "submitted" is what a client waits until the transaction is final
-and durable on its node. Beside it, measured in the same run before the nodes start: a durable append to a file, the
+Loopback, mutual TLS 1.3, real keys, journal and SQLite synchronised. Finality is the time from when a proposer begins
+to build a block until it knows that the block is final; "submitted" is what a client waits until the transaction is
+final and durable on its node. Beside it, measured in the same run before the nodes start: a durable append to a file, the
 rate of signature verification of one core, and a bare round trip on a gRPC stream with the same TLS between two
 processes. The second table has a proxy that delays every byte between nodes; its limit is three delays and 12 ms. A
 delay counts as measured, by an echo through the same proxy: a timer and two sockets add about half a millisecond. It
@@ -208,13 +208,7 @@ def on_loopback(folder: Path, quick: bool, log: RowFile) -> None:
         async def measure() -> None:
             samples = await latency(cluster, count)
             p50, p99, sync, blocks = await finality(cluster)
-            log.add(
-                asdict(
-                    ServiceRow(
-                        "durable write of a node (journal; ledger where blocks become final)", sync, samples=blocks
-                    )
-                )
-            )
+            log.add(asdict(ServiceRow("durable write of a node (with final blocks or without)", sync, samples=blocks)))
             log.add(asdict(ServiceRow("finality, 4 validators", p50, p99, samples=blocks)))
             log.add(asdict(ServiceRow("submitted until final and durable", *percentiles(samples), None, count)))
             rate = await throughput(cluster, count, count * 5)
