@@ -4,8 +4,8 @@
 
 Loopback, mutual TLS 1.3, real keys, journal and SQLite synchronised. Finality is the time from when a proposer begins
 to build a block until it knows that the block is final; "submitted" is what a client waits until the transaction is
-final and durable on its node. Beside it, measured in the same run before the nodes start: a durable append to a file, the
-rate of signature verification of one core, and a bare round trip on a gRPC stream with the same TLS between two
+final and durable on its node. Beside it, measured in the same run before the nodes start: a durable append to a file,
+the rate of signature verification of one core, and a bare round trip on a gRPC stream with the same TLS between two
 processes. The second table has a proxy that delays every byte between nodes; its limit is three delays and 12 ms. A
 delay counts as measured, by an echo through the same proxy: a timer and two sockets add about half a millisecond. It
 is measured with the ledgers on the disk, which four validators share here, and in memory, which none of them waits for.
