@@ -3,6 +3,6 @@
 From the bottom up: `merkle`, `history`, `state_tree` (hashes and proofs); `codec`, `messages`, `envelope`,
 `transaction`, `receipt`, `block`, `records` (bytes); `view`, `accounts`, `registry`, `invariants`, `state`,
 `handlers`, `genesis` (the state machine, pure); `readings` (meters, beside the chain); `database`, `store`,
-`reading_store`, `snapshot`, `keys`, `journal_file`, `sign_guard` (the disk); `boundary`, `proofs`, `checkpoint`,
-`audit` (for others to check). See docs/ledger.md.
+`reading_store`, `snapshot`, `files`, `keys`, `journal_file`, `sign_guard` (the disk); `boundary`, `proofs`,
+`checkpoint`, `audit` (for others to check). See docs/ledger.md.
 """

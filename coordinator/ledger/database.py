@@ -86,8 +86,11 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
             raise StoreCorrupt(f"{path}: {kind} {missing[0]} is missing; this is no ledger, or a damaged one")
     row = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     if row is None or row[0] != FORMAT:
-        stored = None if row is None else row[0]
-        raise StoreCorrupt(f"{path}: table meta, format: {stored!r}; this software reads {FORMAT!r}")
+        stored = "none" if row is None else ascii(row[0]).strip("b'")
+        raise StoreCorrupt(
+            f"{path}: table meta, format: {stored}, this software reads {FORMAT.decode()}; use the version that wrote"
+            " it, or move it away, and a validator fetches the ledger from the others"
+        )
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

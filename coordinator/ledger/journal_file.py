@@ -10,7 +10,6 @@ with what is still needed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,22 +17,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self
 
 from coordinator.ledger.errors import JournalCorrupt, StoreError, StoreFull
-from coordinator.ledger.keys import sync_folder
+from coordinator.ledger.files import (
+    CHECKSUM_SIZE,
+    SECTOR_SIZE,
+    Closing,
+    checksum,
+    create_private,
+    put_in_place,
+    read_all,
+    write_all,
+    write_beside,
+)
 
 _MAGIC = b"gridaccord-journal-1\n"
 _HEAD = struct.Struct(">21s32s32sQ")
 _FRAME = struct.Struct(">QI")
 _ENTRY = struct.Struct(">cI")
-_CHECKSUM_SIZE = 16
-_HEAD_SIZE = _HEAD.size + _CHECKSUM_SIZE
-_FRAME_HEAD_SIZE = _FRAME.size + _CHECKSUM_SIZE
+_HEAD_SIZE = _HEAD.size + CHECKSUM_SIZE
+_FRAME_HEAD_SIZE = _FRAME.size + CHECKSUM_SIZE
 _RECORD, _PAYLOAD = b"R", b"P"
 _DIGEST_SIZE = 32
-_SECTOR_SIZE = 512
 _LONG_RECORDS = 4096
 _LONG_BYTES = 64 * 2**20
 
@@ -53,7 +60,7 @@ class Found:
         return f"{self.dropped_bytes} bytes at the journal's end were torn and are dropped: nothing rests on them"
 
 
-class JournalFile:
+class JournalFile(Closing):
     """An open journal of one key on one chain. The sign guard beside it keeps other processes away."""
 
     def __init__(self, path: Path, chain_id: bytes, public_key: bytes) -> None:
@@ -62,6 +69,7 @@ class JournalFile:
         self._owner = chain_id, public_key
         self._payloads: dict[bytes, tuple[int, int]] = {}
         self._records = 0
+        self._long_records, self._long_bytes = _LONG_RECORDS, _LONG_BYTES
         self._failed = False
         try:
             self._file = os.open(path, os.O_RDWR)
@@ -72,21 +80,14 @@ class JournalFile:
         except BaseException:
             os.close(self._file)
             raise
-        self._set_limits()
 
     @classmethod
     def create(cls, path: Path, chain_id: bytes, public_key: bytes) -> Self:
         """A new, empty one. Raises JournalCorrupt where there is a file."""
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            create_private(path, _head(chain_id, public_key, 1))
         except FileExistsError:
             raise JournalCorrupt(f"{path}: there is a journal already; open it") from None
-        try:
-            _write(handle, _head(chain_id, public_key, 1))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        sync_folder(path)
         return cls(path, chain_id, public_key)
 
     @property
@@ -107,7 +108,7 @@ class JournalFile:
         frame, places = _frame(self._sequence, records, payloads)
         self._failed = True
         with _translated(self._path):
-            _write(self._file, frame)
+            write_all(self._file, frame)
             os.fsync(self._file)
         self._failed = False
         self._take(places, len(records), len(frame))
@@ -129,39 +130,20 @@ class JournalFile:
     def rewrite(self, records: Sequence[bytes]) -> None:
         """Put these records in place of all there are; payloads stay. Atomic. Raises StoreFull, StoreError."""
         payloads = {digest: os.pread(self._file, size, place) for digest, (place, size) in self._payloads.items()}
-        fresh = self._path.with_name(self._path.name + ".new")
         frame, places = _frame(self._sequence, records, payloads)
         with _translated(self._path):
-            handle = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
-            try:
-                _write(handle, _head(*self._owner, self._sequence) + frame)
-                os.fsync(handle)
-            except BaseException:
-                os.close(handle)
-                raise
-            fresh.replace(self._path)
-            sync_folder(self._path)
+            handle = write_beside(self._path, _head(*self._owner, self._sequence) + frame)
+            put_in_place(self._path)
         os.close(self._file)
         self._file, self._size, self._records = handle, _HEAD_SIZE, 0
         self._take(places, len(records), len(frame))
-        self._set_limits()
+        # Twice what is needed now: where that is much, the file is not written anew with every append.
+        self._long_records = max(_LONG_RECORDS, 2 * self._records)
+        self._long_bytes = max(_LONG_BYTES, 2 * self._size)
 
     def close(self) -> None:
         """Release the file."""
         os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _set_limits(self) -> None:
-        """Twice what is needed now: where much is needed, the file is not written anew with every append."""
-        self._long_records = max(_LONG_RECORDS, 2 * self._records)
-        self._long_bytes = max(_LONG_BYTES, 2 * self._size)
 
     def _take(self, places: Mapping[bytes, tuple[int, int]], records: int, size: int) -> None:
         for digest, (place, length) in places.items():
@@ -173,13 +155,13 @@ class JournalFile:
     # Opening.
 
     def _load(self) -> Found:
-        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        data = read_all(self._file)
         head = data[: _HEAD.size]
-        if len(data) < _HEAD_SIZE or data[_HEAD.size : _HEAD_SIZE] != _checksum(head):
+        if len(data) < _HEAD_SIZE or data[_HEAD.size : _HEAD_SIZE] != checksum(head):
             raise JournalCorrupt(f"{self._path}: the beginning is damaged; {_REMEDY}")
         magic, chain_id, public_key, self._sequence = _HEAD.unpack(head)
         if (magic, chain_id, public_key) != (_MAGIC, *self._owner):
-            raise JournalCorrupt(f"{self._path}: the journal is of another chain or key")
+            raise JournalCorrupt(f"{self._path}: the journal is of another chain or key; {_REMEDY}")
         self._size = _HEAD_SIZE
         found: list[bytes] = []
         while self._size < len(data):
@@ -189,7 +171,7 @@ class JournalFile:
             records, places = _entries(body)
             found += records
             shifted = {digest: (place + _FRAME_HEAD_SIZE, size) for digest, (place, size) in places.items()}
-            self._take(shifted, len(records), _FRAME_HEAD_SIZE + len(body) + _CHECKSUM_SIZE)
+            self._take(shifted, len(records), _FRAME_HEAD_SIZE + len(body) + CHECKSUM_SIZE)
         os.lseek(self._file, 0, os.SEEK_END)
         return Found(tuple(found), 0)
 
@@ -208,7 +190,7 @@ _REMEDY = "move the file away and start again: the node rejoins, and the sign gu
 
 def _head(chain_id: bytes, public_key: bytes, sequence: int) -> bytes:
     head = _HEAD.pack(_MAGIC, chain_id, public_key, sequence)
-    return head + _checksum(head)
+    return head + checksum(head)
 
 
 def _frame(
@@ -227,13 +209,13 @@ def _frame(
         parts += (_ENTRY.pack(_RECORD, len(record)), record)
     body = b"".join(parts)
     head = _FRAME.pack(sequence, len(body))
-    return b"".join((head, _checksum(head), body, _checksum(head, body))), places
+    return b"".join((head, checksum(head), body, checksum(head, body))), places
 
 
 def _frame_length(data: bytes, place: int, sequence: int) -> int | None:
     """Length of the body of the frame that begins here, None where none does."""
     head = data[place : place + _FRAME.size]
-    if data[place + _FRAME.size : place + _FRAME_HEAD_SIZE] != _checksum(head):
+    if data[place + _FRAME.size : place + _FRAME_HEAD_SIZE] != checksum(head):
         return None
     number, length = _FRAME.unpack(head)
     return int(length) if number == sequence else None
@@ -243,9 +225,10 @@ def _body_at(data: bytes, place: int, sequence: int) -> bytes | None:
     length = _frame_length(data, place, sequence)
     if length is None:
         return None
-    start = place + _FRAME_HEAD_SIZE
-    body, checksum = data[start : start + length], data[start + length : start + length + _CHECKSUM_SIZE]
-    return body if checksum == _checksum(data[place : place + _FRAME.size], body) else None
+    start, end = place + _FRAME_HEAD_SIZE, place + _FRAME_HEAD_SIZE + length
+    body = data[start:end]
+    is_whole = data[end : end + CHECKSUM_SIZE] == checksum(data[place : place + _FRAME.size], body)
+    return body if is_whole else None
 
 
 def _is_torn(data: bytes, place: int, sequence: int) -> bool:
@@ -256,12 +239,12 @@ def _is_torn(data: bytes, place: int, sequence: int) -> bool:
     length = _frame_length(data, place, sequence)
     if length is None:
         return len(data[place:].rstrip(b"\0")) < _FRAME_HEAD_SIZE
-    end = place + _FRAME_HEAD_SIZE + length + _CHECKSUM_SIZE
+    end = place + _FRAME_HEAD_SIZE + length + CHECKSUM_SIZE
     if end != len(data):
         return end > len(data)
-    edges = [place, *range(place - place % _SECTOR_SIZE + _SECTOR_SIZE, end, _SECTOR_SIZE), end]
+    edges = [place, *range(place - place % SECTOR_SIZE + SECTOR_SIZE, end, SECTOR_SIZE), end]
     pieces = [data[start:stop] for start, stop in pairwise(edges)]
-    return not all(map(any, (*pieces, data[end - _CHECKSUM_SIZE :])))
+    return not all(map(any, (*pieces, data[end - CHECKSUM_SIZE :])))
 
 
 def _entries(body: bytes) -> tuple[list[bytes], dict[bytes, tuple[int, int]]]:
@@ -278,19 +261,6 @@ def _entries(body: bytes) -> tuple[list[bytes], dict[bytes, tuple[int, int]]]:
             places[body[at : at + _DIGEST_SIZE]] = at + _DIGEST_SIZE, size - _DIGEST_SIZE
         at += size
     return records, places
-
-
-def _checksum(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.digest()[:_CHECKSUM_SIZE]
-
-
-def _write(handle: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(handle, left) :]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coordinator.consensus.signing import Ed25519Signer
 from coordinator.ledger.errors import KeyFileError
+from coordinator.ledger.files import create_private
 
 _SEED_SIZE = 32
 
@@ -17,15 +18,9 @@ def create_key(path: Path) -> Ed25519Signer:
     """Make a key in a new file, mode 0600, on disk when this returns. Raises KeyFileError where there is a file."""
     seed = secrets.token_bytes(_SEED_SIZE)
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        create_private(path, seed.hex().encode() + b"\n")
     except FileExistsError:
         raise KeyFileError(f"{path}: there is a file already; keys are never overwritten") from None
-    with os.fdopen(handle, "w") as stream:
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(seed.hex() + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    sync_folder(path)
     return Ed25519Signer(seed)
 
 
@@ -46,12 +41,3 @@ def load_key(path: Path) -> Ed25519Signer:
     if len(seed) != _SEED_SIZE:
         raise KeyFileError(f"{path}: not a private key of {_SEED_SIZE} bytes in hexadecimal")
     return Ed25519Signer(seed)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the entry of a file in its folder durable."""
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

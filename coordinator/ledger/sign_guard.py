@@ -15,27 +15,33 @@ Refused in one view: two digests of one kind, finalize with nullify in either or
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from coordinator.consensus.signing import VoteKind
 from coordinator.ledger.errors import GuardCorrupt, SigningRefused
-from coordinator.ledger.keys import sync_folder
+from coordinator.ledger.files import (
+    CHECKSUM_SIZE,
+    SECTOR_SIZE,
+    Closing,
+    checksum,
+    create_private,
+    put_in_place,
+    read_all,
+    write_all,
+    write_beside,
+)
 
 _MAGIC = b"gridaccord-guard-1\n"
 _HEAD = struct.Struct(">19s32s32sQQ")
 _RECORD = struct.Struct(">BQQQ32s")
-_CHECKSUM_SIZE = 16
-_HEAD_SIZE = _HEAD.size + _CHECKSUM_SIZE
-_RECORD_SIZE = _RECORD.size + _CHECKSUM_SIZE
+_HEAD_SIZE = _HEAD.size + CHECKSUM_SIZE
+_RECORD_SIZE = _RECORD.size + CHECKSUM_SIZE
 _COMPACT_RECORDS = 4096
-_SECTOR_SIZE = 512
 
 Round = tuple[int, int]
 """Epoch and view; later rounds are greater."""
@@ -57,7 +63,7 @@ class Vote:
         return self.epoch, self.view
 
 
-class SignGuard:
+class SignGuard(Closing):
     """Remembers the votes of one key on one chain, never two that conflict. One process a file."""
 
     def __init__(self, path: Path, chain_id: bytes, public_key: bytes) -> None:
@@ -85,15 +91,9 @@ class SignGuard:
     def create(cls, path: Path, chain_id: bytes, public_key: bytes, floor: Round = (0, 0)) -> Self:
         """A new guard that lets votes pass above the floor only. Raises GuardCorrupt where there is a file."""
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            create_private(path, _head(chain_id, public_key, floor))
         except FileExistsError:
             raise GuardCorrupt(f"{path}: there is a sign guard already; open it") from None
-        try:
-            _write(handle, _head(chain_id, public_key, floor))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        sync_folder(path)
         return cls(path, chain_id, public_key)
 
     @property
@@ -138,14 +138,10 @@ class SignGuard:
 
     def compact(self) -> None:
         """Write the file anew with the floor and what lies above it."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        handle = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
-        kept = self.votes()
-        _write(handle, _head(self._chain_id, self._public_key, self._floor) + b"".join(map(_record, kept)))
-        os.fsync(handle)
+        kept = b"".join(map(_record, self.votes()))
+        handle = write_beside(self._path, _head(self._chain_id, self._public_key, self._floor) + kept)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fresh.replace(self._path)
-        sync_folder(self._path)
+        put_in_place(self._path)
         os.close(self._file)
         self._file = handle
 
@@ -153,20 +149,12 @@ class SignGuard:
         """Let another process open it."""
         os.close(self._file)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _append(self, data: bytes) -> None:
         """After a failure nobody knows what is on disk: the guard signs no more until it is opened again."""
         if self._failed:
             raise GuardCorrupt(f"{self._path}: writing failed before; make room and open the guard again")
         self._failed = True
-        _write(self._file, data)
+        write_all(self._file, data)
         self._failed = False
 
     def _lock(self) -> None:
@@ -176,9 +164,9 @@ class SignGuard:
             raise GuardCorrupt(f"{self._path}: another process signs with this key; stop it first") from None
 
     def _load(self) -> None:
-        data = _read(self._file)
+        data = read_all(self._file)
         head = data[: _HEAD.size]
-        if len(data) < _HEAD_SIZE or data[_HEAD.size : _HEAD_SIZE] != _checksum(head):
+        if len(data) < _HEAD_SIZE or data[_HEAD.size : _HEAD_SIZE] != checksum(head):
             raise GuardCorrupt(f"{self._path}: the beginning is damaged; do not vote with this key")
         magic, chain_id, public_key, epoch, view = _HEAD.unpack(head)
         if (magic, chain_id, public_key) != (_MAGIC, self._chain_id, self._public_key):
@@ -187,7 +175,7 @@ class SignGuard:
         for place in range(_HEAD_SIZE, len(data), _RECORD_SIZE):
             record = data[place : place + _RECORD_SIZE]
             body = record[: _RECORD.size]
-            if len(record) == _RECORD_SIZE and record[_RECORD.size :] == _checksum(body) and body[0] in _KINDS:
+            if len(record) == _RECORD_SIZE and record[_RECORD.size :] == checksum(body) and body[0] in _KINDS:
                 self._load_record(body)
             elif any(data[place + _RECORD_SIZE :]) or not _is_torn(record, place):
                 raise GuardCorrupt(f"{self._path}: record at byte {place} is damaged; do not vote with this key")
@@ -227,30 +215,16 @@ def _is_torn(record: bytes, place: int) -> bool:
 
     The end is its checksum, or as much of it as stands in another sector of the disk.
     """
-    sector = _SECTOR_SIZE - place % _SECTOR_SIZE
+    sector = SECTOR_SIZE - place % SECTOR_SIZE
     end = record[max(_RECORD.size, sector) :] or record[_RECORD.size :]
     return len(record) < _RECORD_SIZE or not any(end)
 
 
 def _head(chain_id: bytes, public_key: bytes, floor: Round) -> bytes:
     head = _HEAD.pack(_MAGIC, chain_id, public_key, *floor)
-    return head + _checksum(head)
+    return head + checksum(head)
 
 
 def _record(vote: Vote) -> bytes:
     body = _RECORD.pack(vote.kind, vote.epoch, vote.view, vote.parent_view, vote.digest)
-    return body + _checksum(body)
-
-
-def _checksum(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:_CHECKSUM_SIZE]
-
-
-def _write(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]
-
-
-def _read(handle: int) -> bytes:
-    size = os.fstat(handle).st_size
-    return os.pread(handle, size, 0)
+    return body + checksum(body)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from coordinator.consensus.certificate import Certificate, decode_certificate
 from coordinator.consensus.epochs import boundary_height
@@ -23,6 +21,7 @@ from coordinator.ledger.block import Block
 from coordinator.ledger.boundary import Boundary, decode_boundary
 from coordinator.ledger.database import create_database, open_database, transaction, translated
 from coordinator.ledger.errors import GenesisError, StoreCorrupt, StoreError
+from coordinator.ledger.files import Closing
 from coordinator.ledger.genesis import Genesis, decode_genesis, start
 from coordinator.ledger.history import Frontier, HistoryTree, peak_places
 from coordinator.ledger.reading_store import StoredReadings
@@ -48,7 +47,7 @@ class Finalized:
     batches: Mapping[int, MeterBatch] = field(default_factory=dict)
 
 
-class Store:
+class Store(Closing):
     """An open ledger file. One writer a file."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, genesis: Genesis, state: LedgerState) -> None:
@@ -88,14 +87,6 @@ class Store:
     def close(self) -> None:
         """Release the file."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -127,13 +127,13 @@ class Writer:
         if not (ledger.exists() or guard.exists()):
             SignGuard.create(guard, *owner).close()
         self.guard = SignGuard(guard, *owner)
-        if not journal.exists():
-            JournalFile.create(journal, *owner).close()
-        self.journal = JournalFile(journal, *owner)
+        had_journal = journal.exists()
+        self.journal = (JournalFile if had_journal else JournalFile.create)(journal, *owner)
         self.submit(self._open_ledger, ledger).result()
-        return self._recover(is_new, force_rejoin or (is_incomplete and not is_new))
+        finding = self.journal.found.message if had_journal else "there was no journal"
+        return self._recover(is_new, force_rejoin or (is_incomplete and not is_new), finding)
 
-    def _recover(self, is_new: bool, must_rejoin: bool) -> Recovered:
+    def _recover(self, is_new: bool, must_rejoin: bool, finding: str) -> Recovered:
         tip = self.submit(self.store.certificate, self.store.state.header.height).result()
         final = (0, 0) if tip is None else (tip.epoch, tip.view)
         must_rejoin = must_rejoin or self.guard.floor > final
@@ -153,7 +153,7 @@ class Writer:
             payloads,
             is_new,
             must_rejoin,
-            f"{self.journal.found.message}; {len(forgotten)} votes from the sign guard",
+            f"{finding}; {len(forgotten)} votes from the sign guard",
         )
 
     def _payloads(self, records: Sequence[Record]) -> dict[bytes, bytes]:

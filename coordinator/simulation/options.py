@@ -118,6 +118,7 @@ class Options:
 def draw(rng: random.Random, faults: tuple[Fault, ...], validators: int | None = None) -> Options:
     """A seed's options for one chain."""
     drawn = _draw(rng, faults, validators)
+    # Not drawn: one draw more would make another run of every seed.
     return replace(drawn, ledger_ahead=drawn.torn / 2)
 
 

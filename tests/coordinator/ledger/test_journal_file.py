@@ -90,6 +90,15 @@ def test_where_much_is_needed_it_is_not_written_anew_each_time(path: Path, monke
         assert not journal.is_long
 
 
+def test_one_that_was_long_when_its_node_stopped_is_long_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: each start took what stood there for what is needed, and let it grow to twice as much."""
+    monkeypatch.setattr(journal_file, "_LONG_RECORDS", 10)
+    with created(path) as journal:
+        journal.append([b""] * 11)
+    with opened(path) as journal:
+        assert journal.is_long
+
+
 def test_every_torn_end_is_dropped_whole_and_every_other_damage_is_named(path: Path) -> None:
     payload = bytes(range(1, 256)) * 6
     with created(path) as journal:

@@ -106,6 +106,7 @@ def test_a_validator_that_lost_a_file_rejoins_and_knows_its_votes_by_the_guard(f
     assert {vote(1), vote(2)} <= set(found.records)
     assert not any(isinstance(record, CertifiedRecord) for record in found.records), "its parent may not be there"
     assert (FloorRecord(0, 1, 7) in found.records) == (lost == "ledger")
+    assert ("there was no journal" in found.message) == (lost != "ledger")
     files.writer.close()
 
 

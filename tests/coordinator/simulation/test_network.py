@@ -43,7 +43,8 @@ def test_a_partition_may_cut_one_direction_only() -> None:
 
 def test_every_option_of_a_seed_is_drawn_and_none_in_all() -> None:
     drawn = [draw(random.Random(seed), ALL_FAULTS) for seed in range(300)]
-    for name in ("loss", "duplication", "partition", "clog", "crash", "crash_all", "torn", "ledger_ahead", "bit_flip"):
+    disk = ("torn", "ledger_ahead", "lost_sync", "bit_flip")
+    for name in ("loss", "duplication", "partition", "clog", "crash", "crash_all", *disk):
         values = {getattr(options, name) for options in drawn}
         assert 0.0 in values, name
         assert len(values) > 1, name
